@@ -16,12 +16,13 @@ from pit_jax import costs
 from pit_jax.commands import bench
 from pit_jax.exchange import families, hf
 from pit_jax.models import pure
-from pit_jax.tools.bench import cases, measuring, timing
+from pit_jax.tools.bench import cases, generation, measuring, timing
 
 NAMES = [
   "generate, batch 1",
   "generate, batch 3",
   "generate, mixed lengths",
+  "generate, many mixed lengths",
   "8 samples of one prompt",
   "lay out weights",
   "sft",
@@ -54,12 +55,14 @@ def test_every_part_is_measured_and_models_are_as_they_were(
   jax.tree.map(np.testing.assert_array_equal, loaded[0], before)
   found = json.loads((tmp_path / "bench.json").read_text())
   assert [row["name"] for row in found["cases"]] == NAMES
-  tokens = [5, 15, 1 + 4 + 20, 8 * 5, 1, 18, 28, 56, 28, 18]
+  many = sum(generation.Sizes(prompt=4, response=5).ragged(8 * 3)[1])
+  tokens = [5, 15, 1 + 4 + 20, many, 8 * 5, 1, 18, 28, 56, 28, 18]
   for row, count in zip(found["cases"], tokens, strict=True):
     assert row["per_second"] == pytest.approx(count / row["seconds"])
     assert row["unit"] == ("models" if row["name"] == "lay out weights" else "tokens")
-    # Beside as many prompts, by ourselves; nothing else has a peer here.
-    assert row["spread"] >= 1 and ("ratio" in row) == (row["name"] == cases.SHARED)
+    # Beside ourselves: as many prompts, and batches; nothing else has a peer here.
+    has_peer = row["name"] in (generation.SHARED, generation.QUEUED)
+    assert row["spread"] >= 1 and ("ratio" in row) == has_peer
     assert row["mfu"] is None and row["bandwidth"] is None  # a CPU's peaks are not known
   assert found["peak_bytes"] > 2**20
   said = capsys.readouterr().out
@@ -160,7 +163,7 @@ def test_preferences_are_tokenised(directory, tmp_path):
 def test_every_token_is_generated_and_calls_after_the_first_compile_nothing(caplog):
   model = tiny.language(vocabulary=300)
   params = jax.device_put(tiny.parameters(model, seed=1), jax.devices()[0])
-  sizes = cases.Sizes(batches=(1, 3), prompt=4, response=5, rows=2, mixed=3)
+  sizes = generation.Sizes(batches=(1, 3), prompt=4, response=5, rows=2, mixed=3)
   generating = 0
   for case in cases.cases(model, pure.scalar_model(model.config), params, sizes):
     call = case.start()
@@ -174,11 +177,11 @@ def test_every_token_is_generated_and_calls_after_the_first_compile_nothing(capl
     if case.name.startswith("generate"):
       assert made.responses.mask.sum() == case.amount
       generating += 1
-  assert generating == 3
+  assert generating == 4
 
 
 def test_mixed_lengths_spread_evenly_on_a_logarithmic_scale():
-  prompts, responses = cases.Sizes(prompt=64, response=64, mixed=64).ragged()
+  prompts, responses = generation.Sizes(prompt=64, response=64, mixed=64).ragged()
   for lengths, low in ((np.array(prompts), 8), (np.array(responses), 4)):
     assert (lengths.min(), lengths.max()) == (low, 256)
     octaves = np.histogram(np.log2(lengths), bins=np.arange(np.log2(low), 9) - 1e-6)[0]
@@ -233,7 +236,7 @@ def test_trl_trains_what_we_do_on_pairs_of_the_same_lengths(directory, rank):
   torch = pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
   from pit_jax.tools.bench import peers
 
-  sizes = cases.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=4)
+  sizes = generation.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=4)
   case = peers.peers(str(directory), sizes, rank, is_remat=True)["dpo"]
   steps = []
   with mock.patch.object(torch.optim.AdamW, "step", lambda optimizer, *_: steps.append(optimizer)):
@@ -251,7 +254,7 @@ def test_the_reference_of_pairs_is_asked_before_the_steps():
   """Its log-probabilities are columns, so no step is given a second model."""
   model = tiny.language(vocabulary=300)
   params = jax.device_put(tiny.parameters(model, seed=1), jax.devices()[0])
-  sizes = cases.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=3)
+  sizes = generation.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=3)
   given = []
 
   def stepping(*_, **__):
@@ -315,7 +318,7 @@ def test_the_peer_generates_the_same_tokens(directory):
   pytest.importorskip("torch", reason="torch is absent; install the extra `parity`")
   from pit_jax.tools.bench import peers
 
-  sizes = cases.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=4)
+  sizes = generation.Sizes(batches=(), prompt=4, response=5, rows=2, mixed=4)
   model = pure.language_model(families.read(directory))
   params = hf.load(directory, model)
   ours = cases.cases(model, pure.scalar_model(model.config), params, sizes)[0]

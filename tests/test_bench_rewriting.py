@@ -12,7 +12,7 @@ from pit_jax.commands import bench
 from pit_jax.exchange import families, hf
 from pit_jax.models import pure
 from pit_jax.rollout import scoring
-from pit_jax.tools.bench import cases, texts
+from pit_jax.tools.bench import cases, generation, texts
 
 compiles = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_responses_are_rewritten_token_by_token_and_from_their_drafts(directory,
   assert [len(one.batches) for one in rewrites] == [8, 2, 1]
   for one in rewrites:
     plain, drafted = (
-      cases.rewriting(language, params, one, with_drafts=with_drafts)
+      generation.rewriting(language, params, one, with_drafts=with_drafts)
       for with_drafts in (False, True)
     )
     tokens = sum(int(drafts.mask.sum()) for _, drafts in one.batches)
@@ -71,10 +71,10 @@ def test_the_peer_rewrites_to_the_same_tokens(directory, rewrites):
 
   language = pure.language_model(families.read(directory))
   params = hf.load(directory, language)
-  sizes = cases.Sizes(batches=(), rows=2, mixed=2)
+  sizes = generation.Sizes(batches=(), rows=2, mixed=2)
   there = peers.peers(str(directory), sizes, rewrites=rewrites[:2])
   for one in rewrites[:2]:  # with prompt lookup, and without
-    ours = cases.rewriting(language, params, one)
+    ours = generation.rewriting(language, params, one)
     assert there[one.name].amount == ours.amount
     for sampled, said in zip(ours.start()(), there[one.name].start()(), strict=True):
       responses = sampled.responses
@@ -107,7 +107,7 @@ def test_the_peer_scores_both_texts_of_every_pair(directory, source):
   from pit_jax.tools.bench import peers
 
   _, pairs = texts.pairs(str(directory), source)
-  sizes = cases.Sizes(batches=(), rows=2, mixed=2)
+  sizes = generation.Sizes(batches=(), rows=2, mixed=2)
   case = peers.peers(str(directory), sizes, pairs=pairs)[texts.SCORED]
   scores = case.start()()
   assert case.amount == 10 and scores.shape == (20, 1) and len({*scores[:, 0].tolist()}) > 10

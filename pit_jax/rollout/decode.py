@@ -10,6 +10,7 @@ than the longest response.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,41 @@ from pit_jax.types import Params, Prompts, Responses
 FEWEST_ROWS = 8  # no smaller batch is made: its step would take as long, reading the weights
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What the programs of sampling are made for.
+
+  Args:
+    length: R, the most tokens a response may have, its end of sequence included.
+    eos_id: the token that ends a response, or several of which any does.
+    pad_id: what fills a row after its end.
+    shrinking: whether ended rows are left behind.
+    tile: the most positions on each device that prompts are read by; see `prefill.in_tiles`. None
+      reads all at once.
+    parts: G, over how many devices the rows are spread; B is a multiple of it. Rows change places
+      within a part alone, so no cache moves from one device to another.
+    samples: responses to each prompt; they follow one another, and B counts them.
+    platform: of the devices, by which a window is chosen: "cpu", "gpu" or "tpu".
+    window: how many tokens of each row a forward reads at most; None chooses by platform and rows.
+  """
+
+  length: int
+  eos_id: int | tuple[int, ...]
+  pad_id: int
+  shrinking: bool = False
+  tile: int | None = None
+  parts: int = 1
+  samples: int = 1
+  platform: str = "cpu"
+  window: int | None = None
+
+  def room(self, *, is_drafted: bool) -> int:
+    """Returns how many places of the cache come after the prompts."""
+    most = self.length - 1  # the last token is never read
+    # A window may begin at the last token, and reads as many more.
+    return most + (self.window or max(speculation.WINDOWS)) if is_drafted else most
+
+
 def sample(
   model: pure.PureModel,
   params: Params,
@@ -32,16 +68,7 @@ def sample(
   top_p: Float[Array, ""] | None = None,
   numbers: Int[Array, " B"] | None = None,
   drafts: Responses | None = None,
-  *,
-  length: int,
-  eos_id: int | tuple[int, ...],
-  pad_id: int,
-  shrinking: bool = False,
-  tile: int | None = None,
-  parts: int = 1,
-  samples: int = 1,
-  platform: str = "cpu",
-  window: int | None = None,
+  **settings: Any,
 ) -> decode_state.Sampled:
   """Samples a language model's responses to every prompt from softmax(logits / temperature).
 
@@ -63,56 +90,90 @@ def sample(
     drafts: what the responses to each prompt are likely to repeat, one for each prompt,
       right-padded, of any length. Their tokens are proposed, or those of the prompts where a text
       goes on there. None: nothing is proposed, and a forward gives one token.
-    length: R, the most tokens a response may have, its end of sequence included.
-    eos_id: the token that ends a response, or several of which any does.
-    pad_id: what fills a row after its end.
-    shrinking: whether ended rows are left behind.
-    tile: the most positions on each device that prompts are read by; see `prefill.in_tiles`. None
-      reads all at once.
-    parts: G, over how many devices the rows are spread; B is a multiple of it. Rows change places
-      within a part alone, so no cache moves from one device to another.
-    samples: responses to each prompt; they follow one another, and B counts them.
-    platform: of the devices, by which a window is chosen: "cpu", "gpu" or "tpu".
-    window: how many tokens of each row a forward reads at most; None chooses by platform and rows.
+    settings: as for `Settings`.
   """
-  prompt_count, prompt_length = prompts.tokens.shape
-  if prompt_count % parts:
-    problem = f"{prompt_count} prompts do not divide over {parts} devices"
+  s = Settings(**settings)
+  params = pure.for_sampling(model, params)
+  given = (prompts, key, temperature, limits, top_p, numbers, drafts)
+  state = begin(model, params, s, *given)
+  advance = advancing(model, params, s, temperature, top_p, are_level=True)
+  return finish(advance, state, s)
+
+
+def begin(
+  model: pure.PureModel,
+  params: Params,
+  s: Settings,
+  prompts: Prompts,
+  key: Key[Array, ""],
+  temperature: Float[Array, ""],
+  limits: Int[Array, " B"] | None = None,
+  top_p: Float[Array, ""] | None = None,
+  numbers: Int[Array, " B"] | None = None,
+  drafts: Responses | None = None,
+  width: int | None = None,
+) -> decode_state.DecodeState:
+  """Reads the prompts and draws the first tokens; see `sample`.
+
+  Args:
+    params: laid out for sampling.
+    width: how many columns of the prompts are read, the last ones; None is all. What stands before
+      them is padding in all rows.
+  """
+  shown = jax.tree.map(lambda x: x[:, x.shape[1] - width :], prompts) if width else prompts
+  prompt_count = len(shown.tokens)
+  if prompt_count % s.parts:
+    problem = f"{prompt_count} prompts do not divide over {s.parts} devices"
     raise ValueError(f"{problem}; give a multiple of it")
 
-  params = pure.for_sampling(model, params)
-  room = length - 1  # the last token is never read
-  if drafts is not None:
-    # A window may begin at the last token, and reads as many more.
-    room += window or max(speculation.WINDOWS)
-  inputs = (model, params, prompts, room, parts)
-  cache, logits, places = prefill.in_tiles(*inputs, tile) if tile else prefill.whole(*inputs)
-  if samples > 1:
-    cache, logits, places = prefill.repeated(cache, logits, places, samples)
+  inputs = (model, params, shown, s.room(is_drafted=drafts is not None), s.parts)
+  cache, logits, places = prefill.in_tiles(*inputs, s.tile) if s.tile else prefill.whole(*inputs)
+  if s.samples > 1:
+    cache, logits, places = prefill.repeated(cache, logits, places, s.samples)
 
   batch = places.size
-  limits = jnp.full(batch, length) if limits is None else limits
+  limits = jnp.full(batch, s.length) if limits is None else limits
   numbers = jnp.arange(batch) if numbers is None else numbers
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
   sources = jnp.zeros((batch, 0), jnp.int32)
   if drafts is not None:
-    sources = jnp.repeat(speculation.sources(prompts, drafts), samples, axis=0)
+    sources = jnp.repeat(speculation.sources(prompts, drafts), s.samples, axis=0)
 
-  state = decode_state.begin(cache, places, keys, limits, sources, length, pad_id)
-  draw = functools.partial(_draw, temperature, top_p, eos_id)
-  if drafts is None:
-    state = draw(state, logits[:, None], None)
-  else:
-    state = draw(state, logits[:, None], _proposals(state, 1))
+  state = decode_state.begin(cache, places, keys, limits, sources, s.length, s.pad_id)
+  proposals = _proposals(state, 1) if drafts is not None else None
+  return _draw(temperature, top_p, s.eos_id, state, logits[:, None], proposals)
+
+
+def advancing(
+  model: pure.PureModel,
+  params: Params,
+  s: Settings,
+  temperature: Float[Array, ""],
+  top_p: Float[Array, ""] | None = None,
+  *,
+  are_level: bool = False,
+) -> Callable[[decode_state.DecodeState], decode_state.DecodeState]:
+  """Returns what takes a step of sampling; see `sample`.
+
+  Args:
+    params: laid out for sampling.
+    are_level: whether all rows at work have as many tokens, where there are no drafts.
+  """
+  draw = functools.partial(_draw, temperature, top_p, s.eos_id)
 
   def advance(state):
-    if drafts is None:
-      return _read_one(model, params, prompt_length, draw, state)
+    is_drafted = _is_drafted(state)
+    slots = state.cache.visible.shape[1]
+    first = slots - s.room(is_drafted=is_drafted)
+    if not is_drafted and are_level:
+      return _read_one(model, params, first, draw, state)
 
-    read = functools.partial(_read, model, params, prompt_length, draw)
-    few = state.cache.visible.shape[0] // parts
-    widest = window or speculation.window(few, platform, length)
-    cost = speculation.price(few, widest, platform)
+    read = functools.partial(_read, model, params, first, draw)
+    if not is_drafted:
+      return read(1, 1.0, state)
+    few = state.cache.visible.shape[0] // s.parts
+    widest = s.window or speculation.window(few, s.platform, s.length)
+    cost = speculation.price(few, widest, s.platform)
     if widest == 1:
       return read(1, cost, state)
 
@@ -121,18 +182,21 @@ def sample(
     ways = (functools.partial(read, count, cost) for count in (widest, 1))
     return jax.lax.cond(is_wide, *ways, state)
 
+  return advance
+
+
+def finish(advance: Callable, state: decode_state.DecodeState, s: Settings) -> decode_state.Sampled:
+  """Takes steps until all rows have ended, and returns them in the order of their places."""
   # By halves, so that few sizes are compiled and each serves many steps.
-  count = places.shape[1]
-  while shrinking and count > 1 and count * parts >= 2 * FEWEST_ROWS:
+  count = state.rows.place.shape[1]
+  while s.shrinking and count > 1 and count * s.parts >= 2 * FEWEST_ROWS:
     count //= 2
-    state = decode_state.leave(_run(advance, state, count), count)
+    state = decode_state.leave(run(advance, state, count), count)
 
-  return decode_state.finish(_run(advance, state, 0))
+  return decode_state.finish(run(advance, state, 0))
 
 
-def _run(
-  advance: Callable, state: decode_state.DecodeState, count: int
-) -> decode_state.DecodeState:
+def run(advance: Callable, state: decode_state.DecodeState, count: int) -> decode_state.DecodeState:
   """Takes steps until at most `count` rows of any part go on."""
 
   def is_more(state):
@@ -165,12 +229,16 @@ def _read(
   """Reads `count` tokens of every row at work: the last one, and what is proposed to follow it.
 
   The cost is how many times as long as a step of one token a step of the widest window takes.
+  Without drafts nothing is proposed.
   """
   rows = decode_state.at_work(state)
-  proposals = _proposals(state, count)
-  last = rows.taken - 1
-  token = jnp.take_along_axis(rows.tokens, last[:, None], axis=1)
-  ids = jnp.concatenate([token, jnp.maximum(proposals[:, :-1], 0)], axis=1)
+  # Rows that have taken nothing stand empty: what is read there means nothing.
+  last = jnp.maximum(rows.taken - 1, 0)
+  ids = jnp.take_along_axis(rows.tokens, last[:, None], axis=1)
+  proposals = None
+  if _is_drafted(state):
+    proposals = _proposals(state, count)
+    ids = jnp.concatenate([ids, jnp.maximum(proposals[:, :-1], 0)], axis=1)
   given = (ids, jnp.ones(ids.shape, bool), state.cache, first + last)
   logits, cache = model.apply(params, *given, method="extend_all")
   after = draw(dataclasses.replace(state, cache=cache), logits, proposals)
@@ -182,6 +250,11 @@ def _read(
   # What was seen long ago says nothing.
   pace = jnp.where(state.patience == 0, pace, (state.pace + pace) / 2)
   return dataclasses.replace(after, pace=pace, patience=jnp.int32(speculation.patience(cost)))
+
+
+def _is_drafted(state: decode_state.DecodeState) -> bool:
+  """Returns whether there are texts that proposals are copied from."""
+  return state.rows.sources.shape[2] > 0
 
 
 def _texts(rows: decode_state.Rows) -> Int[Array, "B S"]:

@@ -97,6 +97,51 @@ def begin(
   return DecodeState(jnp.int32(0), cache, rows, pace=jnp.float32(0), patience=jnp.int32(0))
 
 
+def empty(
+  cache: attention.Cache, key: Key[Array, ""], parts: int, width: int, length: int, pad_id: int
+) -> DecodeState:
+  """Returns a state whose rows have all ended, in each of so many parts: room for others.
+
+  Args:
+    cache: with nothing in it, of as many rows as there are.
+    key: any.
+    parts: G.
+    width: L, of the sources.
+    length: R.
+    pad_id: what fills a row after its end.
+  """
+  batch = len(cache.visible)
+  place = jnp.broadcast_to(jnp.arange(batch // parts), (parts, batch // parts))
+  nothing = jnp.zeros(batch, jnp.int32)
+  sources = jnp.zeros((batch, width), jnp.int32)
+  keys = jnp.broadcast_to(key, (batch,))
+  return begin(cache, place, keys, nothing, sources, length, pad_id)
+
+
+def put(state: DecodeState, new: DecodeState, places: Int[Array, "G M"]) -> DecodeState:
+  """Returns the state with new rows in the given places of each part; none where there is no such.
+
+  The cache of the new rows may be narrower: its slots are the last ones.
+  """
+  parts = len(places)
+  places = prefill.pick(places, new.rows.place)
+
+  def write(every, own):
+    return jax.vmap(lambda old, some, at: old.at[at].set(some, mode="drop"))(every, own, places)
+
+  def by_part(x):
+    return x.reshape(parts, -1, *x.shape[1:])
+
+  missing = state.cache.visible.shape[1] - new.cache.visible.shape[1]
+  caches = (
+    jax.tree.map(by_part, one) for one in (state.cache, attention.resize(new.cache, missing, 0))
+  )
+  cache = jax.tree.map(write, *caches)
+  cache = attention.spread(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), cache))
+  rows = jax.tree.map(write, state.rows, dataclasses.replace(new.rows, place=places))
+  return dataclasses.replace(state, cache=cache, rows=layout.spread(rows, "batch"))
+
+
 def at_work(state: DecodeState) -> Rows:
   """Returns the rows at work, those of all parts one after the other."""
   few = state.cache.visible.shape[0]
@@ -139,7 +184,11 @@ def finish(state: DecodeState) -> Sampled:
   """Returns what was sampled, in the order of the prompts."""
   # `prefill.in_tiles` and `leave` moved rows within their part.
   rows = _reorder(state.rows, jnp.argsort(state.rows.place, axis=1))
-  rows = jax.tree.map(lambda x: x.reshape(rows.place.size, *x.shape[2:]), rows)
+  return of_rows(jax.tree.map(lambda x: x.reshape(rows.place.size, *x.shape[2:]), rows))
+
+
+def of_rows(rows: Rows) -> Sampled:
+  """Returns what was sampled in some rows, as they lie."""
   return Sampled(Responses(tokens=rows.tokens, mask=rows.mask), rows.logprobs, rows.passes)
 
 

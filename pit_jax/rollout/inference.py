@@ -13,7 +13,7 @@ import numpy as np
 from pit_jax import hosts, layout, parallel, progress
 from pit_jax.data import batches, conversations, encode, padding, prompt_formats
 from pit_jax.models import pure
-from pit_jax.rollout import decode, decode_state, packed, prefill, scoring
+from pit_jax.rollout import continuous, decode, decode_state, packed, prefill, scoring
 from pit_jax.types import Params, Prompts, Responses
 
 
@@ -25,11 +25,16 @@ def sampling(
 
   Where lengths differ (`is_ragged`), ended rows are left behind and prompts read in tiles.
   """
+  ways = {**ways_on(mesh, is_ragged=is_ragged), **settings}
+  return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **ways)))
+
+
+def ways_on(mesh: jax.sharding.Mesh, *, is_ragged: bool) -> dict[str, Any]:
+  """Returns the settings of sampling that follow from a mesh, and from whether lengths differ."""
   platform = mesh.devices.flat[0].platform
   tile = prefill.tile_size(platform) if is_ragged else None
-  ways: dict[str, Any] = {"shrinking": is_ragged, "tile": tile, "parts": parallel.parts(mesh)}
-  ways["platform"] = platform
-  return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **ways, **settings)))
+  parts = parallel.parts(mesh)
+  return {"shrinking": is_ragged, "tile": tile, "parts": parts, "platform": platform}
 
 
 def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> Params:
@@ -97,7 +102,7 @@ class Inference:
   batch_size: int  # rows per compiled call
   mesh: jax.sharding.Mesh
   # Whether lengths differ enough to compile more shapes than one: rows of like length are asked
-  # together, with little padding, and sampling takes lengths into account.
+  # together, with little padding, and sampling gives the places of ended rows to the next prompts.
   by_length: bool = False
 
   def reading(self, length: int) -> "Inference":
@@ -107,10 +112,13 @@ class Inference:
 
   def sampler(self, samples: int = 1) -> Callable:
     """Returns the compiled sampling of so many of this run's responses to each prompt."""
+    return sampling(self.language, self.mesh, is_ragged=self.by_length, **self._of(samples))
+
+  def _of(self, samples: int) -> dict[str, Any]:
+    """Returns the settings of sampling that are this run's."""
     tokenizer = self.settings.tokenizer
     ids = {"eos_id": tokenizer.stop_ids, "pad_id": tokenizer.pad_id}
-    size = {"length": self.response_length, "samples": samples}
-    return sampling(self.language, self.mesh, is_ragged=self.by_length, **ids, **size)
+    return {**ids, "length": self.response_length, "samples": samples}
 
   @property
   def sample_scorer(self) -> Callable:
@@ -157,6 +165,12 @@ class Inference:
       drafts: what the responses to each prompt are likely to repeat, N / k of them; None: nothing.
     """
     params = laid_out(self.language, self.mesh, layout.to_devices(params))
+    if self.by_length and len(prompts.tokens) * samples > self.batch_size:
+      ways = decode.Settings(**self._of(samples), **ways_on(self.mesh, is_ragged=True))
+      asked = (self.language, self.mesh, ways, params, prompts, key, temperature)
+      size = self.batch_size
+      return continuous.sample(*asked, rows=size, top_p=top_p, drafts=drafts)
+
     how: dict[str, Any] = {} if top_p is None else {"top_p": np.float32(top_p)}
     # Of one width in all batches, whose programs hence differ by their prompts alone.
     texts = drafts and (drafts.tokens, drafts.mask)

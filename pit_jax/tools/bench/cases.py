@@ -1,8 +1,7 @@
-"""What is measured of our own: generation, and one step of every kind of training."""
+"""What is measured of our own: scoring, and one step of every kind of training."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,58 +14,22 @@ from pit_jax.models import pure
 from pit_jax.rollout import inference, scoring
 from pit_jax.rollout import rewards as token_rewards
 from pit_jax.stages import dpo, objectives, ppo
-from pit_jax.tools.bench import texts, timing
+from pit_jax.tools.bench import generation, texts, timing
 from pit_jax.training import optimizers
 from pit_jax.training import step as training_step
 from pit_jax.types import Demonstrations, GapPreferences, Params, Preferences, Prompts, Responses
 
-NO_TOKEN = -1  # an end of sequence that no model can say: every row takes all its steps
 ADAM = {"clip_norm": 1.0, "epsilon": 1e-8}
 # DPO alone, without the term of imitation that a run may add.
 DPO = (preference.PAIR_LOSSES["sigmoid"], preference.Options(beta=0.1))
-PER_PROMPT = 8  # responses of the case of several to one prompt
-LONG = 4  # how many times as long as others the prompt of that case is
-SHARED = f"{PER_PROMPT} samples of one prompt"
 READS = 5  # of every token in a PPO iteration: to sample; by reward, policy, reference, value model
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-  """How much each case does."""
-
-  batches: Sequence[int] = (1, 8, 32)  # sequences generated at once, one case each
-  prompt: int = 64  # tokens of every prompt
-  response: int = 64  # tokens of every response, and new tokens generated
-  rows: int = 8  # sequences (or pairs) of a training step
-  mixed: int = 64  # sequences of very different lengths, generated at once
-
-  def ragged(self) -> tuple[list[int], list[int]]:
-    """Returns how many tokens each prompt and each response of the mixed case has.
-
-    Logarithms of the lengths are spread evenly: prompts from an eighth to four times `prompt`,
-    responses from a sixteenth to four times `response`, paired at random.
-    """
-    draw = np.random.default_rng(0)
-    return tuple(
-      np.rint(np.geomspace(max(size // part, 1), 4 * size, self.mixed)).astype(int)[order].tolist()
-      for size, part in ((self.prompt, 8), (self.response, 16))
-      for order in [draw.permutation(self.mixed)]
-    )
-
-  def generations(self) -> list[tuple[str, list[int], list[int]]]:
-    """Returns the cases of generation: names, and tokens of each prompt and each response."""
-    alike = [
-      (f"generate, batch {rows}", [self.prompt] * rows, [self.response] * rows)
-      for rows in self.batches
-    ]
-    return [*alike, ("generate, mixed lengths", *self.ragged())]
 
 
 def cases(
   language: pure.PureModel,
   scalar: pure.PureModel,
   params: Params,
-  sizes: Sizes,
+  sizes: generation.Sizes,
   *,
   is_alone: bool = False,
 ) -> list[timing.Case]:
@@ -75,9 +38,7 @@ def cases(
   The scalar model has the same trunk. What is frozen of `params`, the language model's, they share.
   A case that `is_alone` in its process trains these parameters themselves, and not a copy of them.
   """
-  measured = [_decoding(language, params, *one) for one in sizes.generations()]
-  measured += [sampling(language, params, sizes), _laying_out(language, params)]
-
+  measured = generation.cases(language, params, sizes)
   scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   make = functools.partial(_records, language.config.vocabulary, sizes)
   length = sizes.prompt + sizes.response
@@ -109,51 +70,12 @@ def cases(
   return [*measured, ppo_iteration("ppo iteration", (language, scalar), *learnt)]
 
 
-def _records(vocabulary: int, sizes: Sizes, kind: type, seed: int) -> Prompts | Responses:
+def _records(
+  vocabulary: int, sizes: generation.Sizes, kind: type, seed: int
+) -> Prompts | Responses:
   length = sizes.prompt if kind is Prompts else sizes.response
   tokens = np.random.default_rng(seed).integers(0, vocabulary, (sizes.rows, length))
   return kind(tokens=jnp.asarray(tokens, jnp.int32), mask=jnp.ones(tokens.shape, bool))
-
-
-def _decoding(
-  model: pure.PureModel, params: Params, name: str, lengths: Sequence[int], limits: Sequence[int]
-) -> timing.Case:
-  """Generates so many tokens after prompts of so many, row by row, from weights laid out before."""
-  prompts = jax.tree.map(jnp.asarray, left_padded(model.config.vocabulary, lengths))
-  sample = _sampler(model, max(limits), is_ragged=min(limits) < max(limits))
-  inputs = (prompts, jax.random.key(0), jnp.float32(0), jnp.asarray(limits))
-
-  def start():
-    read = inference.laid_out(model, _mesh(), params)
-    return lambda: jax.block_until_ready(sample(read, *inputs))
-
-  abstract = pure.gathered(model, params, _mesh())
-  cost = costs.generation(model.config, abstract, lengths, limits)
-  return timing.Case(name, sum(limits), start, cost)
-
-
-def rewriting(
-  model: pure.PureModel, params: Params, rewrites: texts.Rewrites, *, with_drafts: bool = True
-) -> timing.Case:
-  """Rewrites drafts greedily, as many tokens of each as it has; see `texts.rewrites`.
-
-  Without the drafts each forward gives one token.
-  """
-  made = jax.tree.map(jnp.asarray, rewrites.batches)
-  _, drafts = made[0]
-  sample = _sampler(model, drafts.tokens.shape[1], is_ragged=len(drafts.tokens) > 1)
-
-  def start():
-    read = inference.laid_out(model, _mesh(), params)
-
-    def ask(prompts, drafts):
-      asked = (prompts, jax.random.key(0), jnp.float32(0), drafts.mask.sum(axis=1))
-      return sample(read, *asked, **({"drafts": drafts} if with_drafts else {}))
-
-    return lambda: jax.block_until_ready([ask(*batch) for batch in made])
-
-  tokens = sum(int(drafts.mask.sum()) for _, drafts in made)
-  return timing.Case(rewrites.name, tokens, start)
 
 
 def scoring_pairs(
@@ -170,7 +92,7 @@ def scoring_pairs(
   language, scalar = models
   if members > 1:
     scalar = pure.ensemble(scalar.config, members)
-  how = (settings, texts.PAIR, texts.SCORED_AT_ONCE, _mesh())
+  how = (settings, texts.PAIR, texts.SCORED_AT_ONCE, generation.mesh_of_one())
   asking = inference.Inference(language, scalar, *how, by_length=True)
   scores = pure.complete(scalar, jax.random.key(0), {"trunk": params["trunk"]})
   asked = [(pairs.prompts, responses) for responses in (pairs.chosen, pairs.rejected)]
@@ -180,47 +102,6 @@ def scoring_pairs(
     lambda: lambda: asking.score_all(scores, *asked),
     unit="pairs",
   )
-
-
-def sampling(model: pure.PureModel, params: Params, sizes: Sizes, prompts: int = 1) -> timing.Case:
-  """Samples PER_PROMPT responses in all to so many long prompts, each of which is read once."""
-  asked = left_padded(model.config.vocabulary, [LONG * sizes.prompt] * prompts)
-  sample = _sampler(model, sizes.response, samples=PER_PROMPT // prompts)
-  inputs = (jax.tree.map(jnp.asarray, asked), jax.random.key(0), jnp.float32(1))
-
-  def start():
-    read = inference.laid_out(model, _mesh(), params)
-    return lambda: jax.block_until_ready(sample(read, *inputs))
-
-  return timing.Case(SHARED, PER_PROMPT * sizes.response, start)
-
-
-def _laying_out(model: pure.PureModel, params: Params) -> timing.Case:
-  """Lays the weights out for sampling, which is done once for all batches that it is asked for."""
-
-  def run():
-    return jax.block_until_ready(inference.laid_out(model, _mesh(), params))
-
-  return timing.Case("lay out weights", 1, lambda: run, unit="models")
-
-
-def _mesh() -> jax.sharding.Mesh:
-  return parallel.make_mesh((1, 1, 1), devices=jax.devices()[:1])
-
-
-def _sampler(
-  model: pure.PureModel, length: int, is_ragged: bool = False, samples: int = 1
-) -> Callable:
-  how = {"length": length, "is_ragged": is_ragged, "samples": samples}
-  return inference.sampling(model, _mesh(), eos_id=NO_TOKEN, pad_id=0, **how)
-
-
-def left_padded(vocabulary: int, lengths: Sequence[int]) -> Prompts:
-  """Returns random prompts of the given lengths, Int[B P] and Bool[B P]."""
-  width = max(lengths)
-  tokens = np.random.default_rng(0).integers(0, vocabulary, (len(lengths), width))
-  mask = np.arange(width) >= width - np.asarray(lengths)[:, None]
-  return Prompts(tokens=tokens.astype(np.int32), mask=mask)
 
 
 def _referenced(model: pure.PureModel, params: Params, pair: Preferences) -> Preferences:
@@ -266,7 +147,7 @@ def _going_on(first: Callable, once: Callable, make_batch: Callable) -> Callable
   def start():
     batch = make_batch()  # before a step is given the parameters that it may ask
     # Lies as steps return it, or the second one compiles them again.
-    state = jax.device_put(first(), parallel.replicated(_mesh()))
+    state = jax.device_put(first(), parallel.replicated(generation.mesh_of_one()))
 
     def run():
       nonlocal state
@@ -299,10 +180,10 @@ def ppo_iteration(
   )  # fmt: skip
   optimizer = optimizers.policy_and_value(clip_norm=1.0, epsilon=1e-5, value_scale=1.0)
   iterate = jax.jit(
-    ppo.make_iteration(language, scalar, optimizer, settings, NO_TOKEN), donate_argnums=0
+    ppo.make_iteration(language, scalar, optimizer, settings, generation.NO_TOKEN), donate_argnums=0
   )
 
-  sample = _sampler(language, length)
+  sample = generation.sampler(language, length)
   how = {} if drafts is None else {"drafts": drafts}
   rate = jax.jit(lambda *asked: scoring.sequence_scores(scalar, *asked)[0])
   parts = {"policy": pure.split(language, params), "value": pure.split(scalar, scores)}
@@ -316,7 +197,7 @@ def ppo_iteration(
   def once(state, prompts):
     key = jax.random.key(0)
     policy = pure.join(state.train.params, base)["policy"]
-    read = inference.laid_out(language, _mesh(), policy)
+    read = inference.laid_out(language, generation.mesh_of_one(), policy)
     sampled = sample(read, prompts, key, jnp.float32(1), **how)
     responses = sampled.responses
     rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)

@@ -16,9 +16,13 @@ from pit_jax import costs, progress
 from pit_jax.exchange import directories, hf
 from pit_jax.models import architecture, kernels, pure
 from pit_jax.report import cells, printed
-from pit_jax.tools.bench import cases, texts, timing
+from pit_jax.tools.bench import cases, generation, texts, timing
 
-OURSELVES = (cases.SHARED, texts.ENSEMBLE)  # cases whose peer is another one of ours
+OURSELVES = (
+  generation.SHARED,
+  generation.QUEUED,
+  texts.ENSEMBLE,
+)  # cases whose peer is another one of ours
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -62,9 +66,9 @@ def measure(options: argparse.Namespace) -> None:
     pathlib.Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def _sizes(options: argparse.Namespace) -> cases.Sizes:
+def _sizes(options: argparse.Namespace) -> generation.Sizes:
   shape = (options.batches, options.prompt, options.response, options.rows, options.mixed)
-  return cases.Sizes(*shape)
+  return generation.Sizes(*shape)
 
 
 def _peaks(options: argparse.Namespace, name: str, theirs: Collection[str]) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def _ours(options: argparse.Namespace, *models: Any, is_alone: bool = False) -> 
     return made
   language, scalar, params = models
   rewrites = _rewrites(options)
-  made += [cases.rewriting(language, params, one) for one in rewrites]
+  made += [generation.rewriting(language, params, one) for one in rewrites]
   networks = (language, scalar)
   if rewrites:
     batch = jax.tree.map(lambda x: jnp.asarray(x[: options.rows]), rewrites[-1].batches[0])
@@ -113,7 +117,9 @@ def _ourselves(
   """Returns the cases of which another one of ours is the peer, and that one."""
   # What it saves to read a prompt once is seen beside as many prompts.
   sizes = _sizes(options)
-  made = {cases.SHARED: cases.sampling(language, params, sizes, cases.PER_PROMPT)}
+  made = {generation.SHARED: generation.sampling(language, params, sizes, generation.PER_PROMPT)}
+  # What places that are given on save is seen beside batches.
+  made[generation.QUEUED] = generation.queued(language, params, sizes, in_batches=True)
   # What members cost is seen beside one of them.
   if options.source and (pairs := texts.pairs(options.model, options.source)):
     made[texts.ENSEMBLE] = cases.scoring_pairs((language, scalar), params, *pairs)
@@ -144,7 +150,7 @@ def _models(
   return language, pure.scalar_model(shape), pure.complete(language, jax.random.key(0), base)
 
 
-def _peers(options: argparse.Namespace, sizes: cases.Sizes) -> dict[str, timing.Case]:
+def _peers(options: argparse.Namespace, sizes: generation.Sizes) -> dict[str, timing.Case]:
   if not options.peer:
     return {}
   from pit_jax.tools.bench import peers

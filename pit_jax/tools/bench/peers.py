@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pit_jax.tools.bench import cases, texts, timing
+from pit_jax.tools.bench import cases, generation, texts, timing
 from pit_jax.types import Preferences, Prompts, Responses
 
 LOOKUP = 16  # tokens that prompt lookup proposes: of 10 and 16 the faster
@@ -15,7 +15,7 @@ LOOKUP = 16  # tokens that prompt lookup proposes: of 10 and 16 the faster
 
 def peers(
   directory: str,
-  sizes: cases.Sizes,
+  sizes: generation.Sizes,
   rank: int = 0,
   is_remat: bool = False,
   rewrites: Sequence[texts.Rewrites] = (),
@@ -32,7 +32,7 @@ def peers(
   model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
   model.generation_config.eos_token_id = None  # a row ends at its given length
   measured = [
-    _generation(model, name, cases.left_padded(model.config.vocab_size, lengths), limits)
+    _generation(model, name, generation.left_padded(model.config.vocab_size, lengths), limits)
     for name, lengths, limits in sizes.generations()
   ]
   measured += [_rewriting(model, one) for one in rewrites]
@@ -113,7 +113,7 @@ def _ids(part: Prompts | Responses) -> list[list[int]]:
   return [tokens[mask].tolist() for tokens, mask in zip(part.tokens, part.mask, strict=True)]
 
 
-def _imitation(model, sizes: cases.Sizes) -> timing.Case:
+def _imitation(model, sizes: generation.Sizes) -> timing.Case:
   """Takes steps of AdamW on the negative log-likelihood of responses."""
   import torch
 
@@ -137,7 +137,7 @@ def _imitation(model, sizes: cases.Sizes) -> timing.Case:
 
 
 def _preferring(
-  model, directory: str, sizes: cases.Sizes, rank: int, is_remat: bool
+  model, directory: str, sizes: generation.Sizes, rank: int, is_remat: bool
 ) -> timing.Case:
   """Takes steps of TRL's DPOTrainer on pairs whose reference was asked before."""
 
@@ -162,7 +162,7 @@ def _preferring(
   return timing.Case("dpo", tokens, start)
 
 
-def _dpo_trainer(model, directory: str, sizes: cases.Sizes, rank: int, is_remat: bool) -> Any:
+def _dpo_trainer(model, directory: str, sizes: generation.Sizes, rank: int, is_remat: bool) -> Any:
   """Returns TRL's trainer on one batch of random ids, with the reference's log-probabilities."""
   import datasets
   import peft
