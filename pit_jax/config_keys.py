@@ -25,6 +25,7 @@ CLASSES = f"{EMBEDDED}:classes"
 CHAINS = f"{EMBEDDED}:chains"
 BY_KIND = f"{EMBEDDED}:kinds"
 TASKS = (EMBEDDED, CLASSES, CHAINS, BY_KIND)
+INSTRUCTIONS = "instructions"  # the task in plain English, for a pretrained model
 # Types of values → what a text is called that is none, and one for where a key has none.
 KINDS = {
   bool: ("neither True nor False", True),

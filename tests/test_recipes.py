@@ -97,6 +97,7 @@ def test_every_recipe_declares_itself_under_its_name():
     "cot",
     "dpo",
     "hrlaif",
+    "instructions",
     "instructors",
     "irft",
     "multicritique",
@@ -127,7 +128,7 @@ def test_stages_are_of_sections_and_kinds_that_there_are(name):
       assert stage.section in kinds.sections(config)
       assert kinds.kind_of(recipe, config, stage) in recipe.kinds.values()
       folds = preferences.folds_in(kinds.fold_of(config, stage))
-    assert {*folds} <= {*config.data.folds, "judge"}
+      assert {*folds} <= {*config.data.folds, "judge"}
 
 
 def test_a_finished_run_logged_the_stages_that_its_recipe_declares(finished_run):

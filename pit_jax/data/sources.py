@@ -11,7 +11,8 @@ from pit_jax.data import columns as naming
 from pit_jax.data import files, hubs, schemas
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[1] / "assets" / "example.jsonl"
-OWN = (*config_keys.TASKS, "example")
+MADE = (*config_keys.TASKS, config_keys.INSTRUCTIONS)  # which have no size of their own
+OWN = (*MADE, "example")
 HUBS = ("hf", "tfds")
 KINDS = (
   f"{', '.join(OWN)}, jsonl:PATH, csv:PATH, parquet:PATH, hh:PATH, hf:NAME[:split] or "
@@ -33,7 +34,7 @@ def read(
     source: one of KINDS; "example" is a file of 210 rows that comes with the library. A file of
       `jsonl:` may also be one JSON list; it, CSV and dialogues may be gzipped. NAME may be a file
       or a directory; on the Hugging Face hub it is OWNER/NAME or OWNER/NAME/CONFIG.
-    limit, seed: how many rows the synthetic source makes, which has no size of its own, and which.
+    limit, seed: how many rows a source of MADE has, and which.
     is_streamed: whether `hf:` fetches rows as they are read, and not the whole data set first; the
       other sources do not depend on it.
     schema: "auto", or the name of the one that all rows have.
@@ -52,8 +53,8 @@ def _rows(source: str, limit: int | None, seed: int, is_streamed: bool) -> Itera
   """Returns the rows of a source as they are; arguments and errors as for `read`."""
   check(source)
   kind, _, argument = source.partition(":")
-  if config_keys.is_embedded(source):
-    return _embedded(source, limit, seed)
+  if source in MADE:
+    return _made(source, limit, seed)
   if kind == "example":
     return files.read_jsonl(str(EXAMPLE))
   if kind == "hf":
@@ -83,15 +84,16 @@ def named(path: str) -> str:
   return f"{files.KINDS.get(files.suffix(path), 'jsonl')}:{path}"
 
 
-def _embedded(source: str, limit: int | None, seed: int) -> Iterator[files.Row]:
+def _made(source: str, limit: int | None, seed: int) -> Iterator[files.Row]:
   if limit is None:
-    raise ValueError("data.rows=None: the synthetic source has no size of its own; use 1 or more")
-  from pit_jax.tasks import chains, classes, kinds, synthetic
+    raise ValueError(f"data.rows=None: the source {source!r} has no size of its own; use 1 or more")
+  from pit_jax.tasks import chains, classes, instructions, kinds, synthetic
 
   tasks = {
     config_keys.CLASSES: classes,
     config_keys.CHAINS: chains,
     config_keys.BY_KIND: kinds,
+    config_keys.INSTRUCTIONS: instructions,
   }
   preferences = tasks.get(source, synthetic).preferences(limit, seed)
   return ((f"{source}, row {i}", fields) for i, fields in enumerate(preferences))

@@ -45,9 +45,12 @@ class Rows:
     return {name: sum(count[name] for count in counts) for name in ("cut", "dropped")}
 
   def longest(self, names: Iterable[str]) -> int:
-    """Returns the most tokens that a response may have: those of some folds, within the limit."""
-    widest = max(table.widths[1] for table in self._encoded(names))
-    return min(widest, self.settings.max_response_length)  # a bucket may be longer than allowed
+    """Returns the most tokens that a response may have: those of some folds, within the limit.
+
+    Where no fold's responses are read it is the limit.
+    """
+    limit = self.settings.max_response_length  # a bucket may be longer than allowed
+    return min(limit, max((table.widths[1] for table in self._encoded(names)), default=limit))
 
   def _encoded(self, names: Iterable[str]) -> list[tables.Table]:
     parts = [part for name in sorted(names) if (part := self.folds[name])]
