@@ -430,6 +430,8 @@ def _language_judge() -> ml_collections.ConfigDict:
   # limit.
   judge.budget_requests = 0
   judge.budget_tokens = 0  # tokens of requests and replies, in the same way; 0: no limit
+  judge.input_price = 0.0  # money for a million tokens of requests; 0: not said
+  judge.output_price = 0.0  # the same of replies, for estimates of what is asked
   judge.requests_per_minute = 0.0  # requests a minute, at most; 0: no limit
   judge.retries = 5  # attempts after the first
   judge.wait = 1.0  # seconds before the second attempt, at most, then doubled

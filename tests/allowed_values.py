@@ -31,6 +31,7 @@ MAY = (
   (r"evaluation\.language_judge\.(model|base_url|cache)", TEXTS, "told by who asks the model"),
   (r"evaluation\.language_judge\.(budget_requests|budget_tokens)", (0,), "no limit"),
   (r"evaluation\.language_judge\.(requests_per_minute|wait)", (0, 2.5), "0 is no limit, no wait"),
+  (r"evaluation\.language_judge\.(input|output)_price", (0, 2.5), "0 is not said"),
   (r"evaluation\.language_judge\.retries", (0,), "one attempt"),
   (r"evaluation\.language_judge\.timeout", (2.5,), "seconds"),
   (r"evaluation\.language_judge\.tie", (0,), "no difference is a tie but none"),

@@ -159,7 +159,7 @@ def signals(run):
   teacher = named.build(context, "writers", "teacher")
   shown = Prompts(tokens=responses.tokens, mask=responses.mask)  # which no teacher reads
   found = {
-    name: rewards.signal(context, teacher, prompts, arrange, seed=3)(
+    name: rewards.signal(context, teacher, prompts, arrange, seed=3, steps=2)(
       np.arange(len(prompts)), shown, responses
     )
     for name, arrange in arms.ARRANGED.items()

@@ -18,7 +18,7 @@ from pit_jax.rollout import embedding
 from pit_jax.stages import sft
 from pit_jax.tasks import classes, kinds
 
-ROUNDS = [f"{arm}_{number}" for arm in ARMS for number in (1, 2)]
+ROUNDS = [f"{arm}_{number}" for number in (1, 2) for arm in ARMS]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def given(run):
   context = tiny_run.build(config(), run)
   with (
     tiny_run.watching(sft) as seen,
-    mock.patch.object(writers.Writer, "write", asked),
+    mock.patch.object(writers.Writer, "write_all", asked),
     mock.patch.object(embedding, "embeddings", asked),
   ):
     study = instructors.RECIPE.train(context)
@@ -230,7 +230,9 @@ def test_a_run_that_ends_while_an_instructor_writes_goes_on_to_the_same_models(r
     with mock.patch.object(lessons, "written", ending), pytest.raises(KeyboardInterrupt):
       running.run(config(), tmp_path, stages_only=True)
     begun = tiny_run.files(tmp_path / "rows")
-    assert "lec_1_exercises.jsonl" in begun and "lec_2_replies.jsonl" not in begun
+    # All arms of the round asked before any was trained.
+    assert "le_2_exercises.jsonl" in begun and "lec_2_exercises.jsonl" not in begun
+    assert "le_shuffled_2_replies.jsonl" in begun
     with tiny_run.watching(sft) as seen:
       running.run(config(), tmp_path, stages_only=True)
   assert [*seen] == ["target", *ROUNDS]

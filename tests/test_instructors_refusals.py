@@ -6,11 +6,11 @@ from unittest import mock
 
 import pytest
 import tiny_run
-from instructors_run import config, made
+from instructors_run import ARMS, config, made
 
 from pit_jax.feedback import exercises, named, verifier, writers
 from pit_jax.recipes import instructors
-from pit_jax.recipes.instructors import lessons, page
+from pit_jax.recipes.instructors import arms, lessons, page
 from pit_jax.run import checks
 
 RIGHT = "the worked answer"
@@ -31,14 +31,25 @@ def written(context, tmp_path, replies, *, seen=(), questions=None):
 
   names = questions or [f"q{i}" for i in range(len(replies))]
   ask = lambda: [exercises.Request(name, "wrong", False, (), 9) for name in names]  # noqa: E731
-  return lessons.written(context, "le_1", ask, writers.Writer("teacher", answer), {*seen})
+  teacher = writers.Writer("teacher", answer)
+  made = lessons.asked(context, {"le_1": ask}, teacher)
+  return lessons.written(context, "le_1", made["le_1"], teacher, {*seen})
+
+
+def test_stages_come_round_by_round_and_plans_count_what_lives_meanwhile():
+  planned = arms.stages(config())
+  assert [stage.name for stage in planned] == [
+    "target", *(f"{arm}_{number}" for number in (1, 2) for arm in ARMS),
+  ]  # fmt: skip
+  # The base; target and the arms that are trained; from the second round on all of them.
+  assert [len(stage.kept) for stage in planned] == [1, *range(2, 2 + len(ARMS)), *[7] * len(ARMS)]
 
 
 def block(*questions, answer=RIGHT):
   return exercises.write([(question, answer) for question in questions])
 
 
-def test_what_is_no_exercise_is_counted_by_its_reason(whole, tmp_path, capsys):
+def test_what_is_no_exercise_is_counted_by_its_reason(whole, tmp_path):
   (held_out, *_) = (row.prompt for row in whole.rows.folds["held_out"])
   long = "word " * 200
   replies = [
@@ -51,10 +62,6 @@ def test_what_is_no_exercise_is_counted_by_its_reason(whole, tmp_path, capsys):
   ]
   found = written(whole, tmp_path, replies, seen={"of the split"})
   assert found.requests == 6 and found.failures == {"no reply": 1}
-  asked = [turn["content"] for row in found.made[0].rows for turn in row["prompt"]]
-  assert capsys.readouterr().out == (
-    f"le_1: 6 requests to teacher, {sum(map(len, asked)):,} letters in all, for 9 exercises each\n"
-  )
   assert found.outcomes == {
     lessons.TRAINED: 20, lessons.VALIDATES: 6, lessons.LEFT: 15, lessons.REPEATED: 2,
     lessons.HELD_OUT: 1, lessons.TOO_LONG: 1, exercises.NO_EXERCISE: 1, exercises.NO_ANSWER: 1,

@@ -26,6 +26,7 @@ SMALL = {
 FEW = {"multicritique__reinforced": False, "multicritique__controls": False}
 CRITICS = ("first", "second", "third")
 TAUGHT = ["critic_merged", "critic_union", *(f"critic_{name}" for name in CRITICS)]
+ASKED = []  # of the run: who was asked in one pass, and for how many files of rows or critics
 NOTHING_MADE = made_rows.MadeRows("rows/none", [], "hash")
 RL = [f"critic_rl_{name}" for name in ("marv", "all", "random")]
 
@@ -56,7 +57,14 @@ def run(tmp_path_factory):
   """A finished run, as small as it comes: read it."""
   workdir = tmp_path_factory.mktemp("multicritique") / "run"
   first, second = telling()
-  with first, second, tiny_run.unrendered():
+  whole = writers.Writer.write_all
+
+  def watched(writer, requests):
+    ASKED.append((writer.name, len(requests)))
+    return whole(writer, requests)
+
+  watching = mock.patch.object(writers.Writer, "write_all", watched)
+  with first, second, watching, tiny_run.unrendered():
     running.run(config(), workdir)
   return workdir
 
@@ -99,6 +107,16 @@ def test_every_arm_is_trained_and_compared(results):
     ("revised_rl_marv", "revised_merged"), ("revised_rl_all", "revised_merged"),
     ("sft_resampled", "sft"),
   }  # fmt: skip
+
+
+def test_who_teaches_is_asked_about_the_drafts_of_both_folds_at_once(run):
+  c = config().multicritique
+  for name in (*CRITICS, c.meta):
+    assert [count for who, count in ASKED if who == name] == [2]
+  # Of the pairs and of those with others' critiques; at the end of what each critic says.
+  first, *others = c.revisers
+  assert [count for who, count in ASKED if who == first] == [2, len(TAUGHT) + len(RL)]
+  assert all([count for who, count in ASKED if who == name] == [2] for name in others)
 
 
 def test_without_controls_and_rl_few_stages_are_left():

@@ -208,6 +208,8 @@ FIELDS = {
   "budget_requests": (0,),
   "budget_tokens": (0,),
   "requests_per_minute": (0, 2.5),
+  "input_price": (0, 2.5),
+  "output_price": (0, 2.5),
   "retries": (0,),
   "wait": (0, 2.5),
   "timeout": (2.5,),

@@ -54,11 +54,15 @@ FOLD = preferences.Fold(
 HOW = {"samples": 3, "temperature": 1.0, "most_failed": 0.0}
 
 
+def revisions(context, name, pairs, *others, **how):
+  return revision.revisions(context, {name: pairs}, *others, **how)[name]
+
+
 def test_answers_are_kept_where_an_improver_makes_more_of_the_chosen_one(context):
   shown = context.rows.settings.formats["improver"]
   revisers = [echo("x"), echo("yy")]
   pairs = revision.of_preferences(FOLD)
-  made = revision.revisions(context, "marv", pairs, [one for one, _ in revisers], shown, **HOW)
+  made = revisions(context, "marv", pairs, [one for one, _ in revisers], shown, **HOW)
   for _, asked in revisers:
     assert [(one.prompt, one.texts) for one in asked[:2]] == [
       ("a?", ("long enough",)), ("a?", ("short",)),
@@ -85,28 +89,28 @@ def test_revisions_are_written_once_and_others_are_refused(context):
   shown = context.rows.settings.formats["improver"]
   one, asked = echo("x")
   pairs = revision.of_preferences(FOLD)
-  first = revision.revisions(context, "marv", pairs, [one], shown, **HOW)
-  again = revision.revisions(context, "marv", pairs, [one], shown, **HOW)
+  first = revisions(context, "marv", pairs, [one], shown, **HOW)
+  again = revisions(context, "marv", pairs, [one], shown, **HOW)
   assert len(asked) == 10 and again.made.hash == first.made.hash
   turned = {**pairs, "rows": pairs["rows"][::-1]}
   with pytest.raises(ValueError, match=r"marv.jsonl holds revisions of other pairs; remove it"):
-    revision.revisions(context, "marv", turned, [one], shown, **HOW)
+    revisions(context, "marv", turned, [one], shown, **HOW)
   fewer = {**pairs, "validation": []}
   with pytest.raises(ValueError, match="holds revisions of other pairs"):
-    revision.revisions(context, "marv", fewer, [one], shown, **HOW)
+    revisions(context, "marv", fewer, [one], shown, **HOW)
 
 
 def test_what_failed_does_not_count_and_too_much_of_it_ends_the_run(context):
   shown = context.rows.settings.formats["improver"]
   pairs = revision.of_preferences(FOLD)
   some = [echo("x", failing=("long enough", "yes!"))[0], echo("y", failing=("yes!",))[0]]
-  made = revision.revisions(context, "marv", pairs, some, shown, **HOW | {"most_failed": 0.5})
+  made = revisions(context, "marv", pairs, some, shown, **HOW | {"most_failed": 0.5})
   scores = made.scores(length_of)["rows"]["chosen"]
   assert np.isnan(scores[0, 0]).all() and np.isfinite(scores[0, 1]).all()
   # The second pair has no revision of what was not preferred.
   assert made.kept(length_of)["rows"].tolist() == [True, False, False, True]
   with pytest.raises(ValueError, match="revisers failed on 12 of 60 revisions"):
-    revision.revisions(context, "other", pairs, some, shown, **HOW | {"most_failed": 0.1})
+    revisions(context, "other", pairs, some, shown, **HOW | {"most_failed": 0.1})
 
 
 def test_critiques_are_shown_beside_their_draft(context):
@@ -115,7 +119,7 @@ def test_critiques_are_shown_beside_their_draft(context):
   )
   one, asked = echo("x")
   pairs = {"rows": [revision.Pair("q", "good", "bad", ("draft",))], "validation": []}
-  made = revision.revisions(context, "marv", pairs, [one], shown, **HOW)
+  made = revisions(context, "marv", pairs, [one], shown, **HOW)
   assert [chat.texts for chat in asked] == [("draft", "good"), ("draft", "bad")]
   assert {part: len(some["chosen"]) for part, some in made.scores(length_of).items()} == {
     "rows": 1, "validation": 0,
@@ -126,5 +130,5 @@ def test_critiques_are_shown_beside_their_draft(context):
 def test_of_no_pairs_none_are_kept(context):
   none = {"rows": [], "validation": []}
   shown = context.rows.settings.formats["improver"]
-  made = revision.revisions(context, "marv", none, [echo("x")[0]], shown, **HOW)
+  made = revisions(context, "marv", none, [echo("x")[0]], shown, **HOW)
   assert all(not len(mask) for mask in made.kept(length_of).values())

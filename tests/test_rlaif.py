@@ -166,7 +166,8 @@ def test_a_label_that_was_paid_for_is_not_paid_for_again(tmp_path, monkeypatch):
   with judge_server.serving() as server:
     made.feedback.raters.llm = ml_collections.ConfigDict({**asked, "base_url": server.url})
     context = mock.Mock(spec=contexts.Context, workdir=tmp_path, config=made)
-    context.models = mock.Mock(inference=mock.Mock(spec=inference.Inference))
+    words = mock.Mock(tokenizer=mock.Mock(encode_batch=lambda texts: [[1] for _ in texts]))
+    context.models = mock.Mock(inference=mock.Mock(spec=inference.Inference, settings=words))
     labels.labels(pairs[:3], named.build(context, "raters", "llm"))  # as far as it came
     before = len(server.asked)
     parts = {"rows": pairs[:5], "validation": pairs[5:]}

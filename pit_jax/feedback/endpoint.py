@@ -16,9 +16,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pit_jax import hosts
+from pit_jax import hosts, progress
 from pit_jax.data import conversations
-from pit_jax.feedback import completions, patience, transcripts
+from pit_jax.feedback import completions, estimates, patience, transcripts
 
 LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ PROBE = "Write forty letters of the alphabet, drawn at random, and nothing else.
 PROBES = 3  # replies to it that are the same where the temperature is ignored
 PASSING = (408, 409, 429)  # and 500 and above: the same request may fare better later
 FINAL = {401: "key refused", 402: "not paid for", 404: "no such model or address"}
-BYTES_PER_TOKEN = 4  # where an endpoint does not say how many tokens it counted
 DETAIL = 300  # letters of an endpoint's own words that are kept
 
 
@@ -52,6 +51,8 @@ class Settings:
   concurrency: int  # requests under way at any time, at most
   # Draws from the most likely tokens alone that have this probability; None: from all.
   top_p: float | int | None = None
+  input_price: float | int = 0  # money for a million tokens of requests; 0: nobody says
+  output_price: float | int = 0  # the same of replies
 
 
 class _Unusable(Exception):
@@ -75,6 +76,7 @@ class Endpoint:
     settings: Settings,
     path: str | os.PathLike,
     failure: Callable[[transcripts.Reply], tuple[str, str]] = lambda reply: ("", ""),
+    account: estimates.Account | None = None,
   ):
     """Connects to nothing yet.
 
@@ -83,6 +85,7 @@ class Endpoint:
       path: the file of transcripts, where spending is counted.
       failure: says of a reply that came why it is of no use, in one of few phrases and in full;
         ("", "") where it is of use.
+      account: on which it is asked: who, how tokens are counted, and what refuses too many.
 
     Raises:
       ValueError: the client is not installed, or there is no key.
@@ -103,6 +106,7 @@ class Endpoint:
 
     self._line = patience.Line()
     self._failure = failure
+    self._account = account or estimates.Account()
     self.address = str(self._client.base_url)
     asked = {"is_weighed": settings.is_weighed, "is_openai": OPENAI in self.address}
     asked |= {"top_p": settings.top_p}
@@ -110,6 +114,35 @@ class Endpoint:
 
     self._is_probed = not settings.temperature
     self.name = f"{settings.model} at {self.address}"  # under which spending is counted
+
+  def announce(
+    self,
+    prompts: Sequence[conversations.Prompt],
+    kept: int,
+    file: transcripts.Transcripts | None,
+  ) -> None:
+    """Says what it takes to ask all prompts, beside so many that were answered before.
+
+    Raises:
+      ValueError: the account's budget cannot pay for it.
+    """
+    s = self._settings
+    probes = [] if self._is_probed else [PROBE] * PROBES
+    read = self._account.count([*map(conversations.write, prompts), *probes])
+    requests = len(prompts) + len(probes)
+    written = requests * s.max_tokens
+    cost = estimates.price(read, written, s.input_price, s.output_price)
+    estimate = estimates.Estimate(requests, kept, read, written, cost)
+
+    name = self._account.name
+    estimates.say(estimate, (f"{name} ({s.model})", name) if name else (s.model,))
+    if not self._account.key:
+      return
+    budgets = (s.budget_requests, s.budget_tokens)
+    spent = file.spent(self.name) if file else (0, 0)
+    # The host that has the file knows.
+    if problem := hosts.agree(estimates.over(self._account.key, estimate, spent, *budgets)):
+      raise ValueError(problem)
 
   def ask(
     self,
@@ -128,6 +161,8 @@ class Endpoint:
       self._is_probed = True
       self._probe(file)
 
+    count = progress.Count(f"asking {self._account.name or self._settings.model}", len(prompts),
+                           "requests")  # fmt: skip
     with concurrent.futures.ThreadPoolExecutor(self._settings.concurrency) as pool:
       futures = [
         pool.submit(lambda i, text: keep(i, self._reply(file, text)), i, text)
@@ -136,6 +171,7 @@ class Endpoint:
       try:
         for done in concurrent.futures.as_completed(futures):
           done.result()
+          count.add(1)
       except BaseException:  # nobody wants the rest
         self._line.end("interrupted", "the asking was interrupted")
         pool.shutdown(cancel_futures=True)
@@ -262,7 +298,7 @@ class Endpoint:
       raise _Unusable(str(error)) from error
 
     if tokens is None:
-      tokens = len((conversations.write(prompt) + reply.text).encode()) // BYTES_PER_TOKEN
+      tokens = estimates.by_bytes([conversations.write(prompt) + reply.text])
     return reply, tokens
 
   def _explain(self, error: Exception) -> _Problem:

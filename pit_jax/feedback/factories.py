@@ -89,7 +89,8 @@ def _directory(given: Given) -> writers.Writer:
 def _endpoint(given: Given) -> writers.Writer:
   settings = language_models.endpoint_settings(given.language, is_weighed=False)
   path = language_models.transcripts_of(given.language, given.context.workdir)
-  return writers.behind_endpoint(given.name, settings, path)
+  count = language_models.tokens(given.context.models.inference)
+  return writers.behind_endpoint(given.name, settings, path, key=given.key, count=count)
 
 
 def _file(given: Given) -> writers.Writer:
@@ -120,7 +121,8 @@ def _language_model(given: Given) -> judges.Judge:
   context = given.context
   published = given.published("model") if c.base_url == origin.LOCAL else None
   asked = (given.name, c, context.models.inference, published, context.workdir)
-  return language_models.rater(*asked, given.principle.text if given.principle else "")
+  principle = given.principle.text if given.principle else ""
+  return language_models.rater(*asked, principle, given.key)
 
 
 def _numbers(section: Section, record: type, but: Sequence[str] = ()) -> dict[str, Any]:
@@ -231,6 +233,7 @@ class Kind(NamedTuple):
 _LIMITS = ("max_prompt_tokens", "max_tokens")
 _ASKED = (
   *("base_url", "cache", "max_tokens", "budget_requests", "budget_tokens"),
+  *("input_price", "output_price"),
   *("requests_per_minute", "retries", "wait", "timeout", "concurrency"),
 )
 _JUDGED = (*_ASKED, "verdict", "prompts", "tie", "temperature", "max_prompt_tokens")

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 from pit_jax import hosts
-from pit_jax.feedback import endpoint, judges, language_judge, transcripts
+from pit_jax.feedback import endpoint, estimates, judges, language_judge, transcripts
 from pit_jax.rollout import inference
 from pit_jax.run import context as contexts
 from pit_jax.run import origin
@@ -113,20 +113,24 @@ def rater(
   published: origin.Published | None,
   workdir: pathlib.Path,
   principle: str = "",
+  key: str = "",
 ) -> judges.Judge:
   """Returns the language model of a section such as `evaluation.language_judge` as a rater.
 
   It is asked with batch size and mesh `like` the run's models where it is `published` in a
   directory, and by the endpoint where that is None. Transcripts lie in the workdir where the
-  section names no file. A principle is what alone it compares by; see `language_judge.write`.
+  section names no file. A principle is what alone it compares by; see `language_judge.write`. Of
+  the section's key see `estimates.Account`.
   """
   path = transcripts_of(c, workdir)
-  ask, settings, spent = _here(c, like, published) if published else _there(c, path)
+  account = estimates.Account(name, key, tokens(like))
+  asked = _here(c, like, published) if published else _there(c, path, account)
+  ask, settings, spent, *announce = asked
 
   def facts():
     return {"model": c.model, "verdict": c.verdict, "prompt": _hash(), **settings, **spent()}
 
-  ask = transcripts.remembering(ask, path, settings)
+  ask = transcripts.remembering(ask, path, settings, *announce)
   how = {"verdict": c.verdict, "tie": c.tie, "prompts": c.prompts, "principle": principle}
   return language_judge.judge(ask, name=name, facts=facts, **how)
 
@@ -142,11 +146,18 @@ def endpoint_settings(c: ml_collections.ConfigDict, *, is_weighed: bool) -> endp
   return endpoint.Settings(is_weighed=is_weighed, **{name: c[name] for name in names})
 
 
-def _there(c: ml_collections.ConfigDict, path: pathlib.Path) -> tuple:
-  """Returns the ask function of a model behind an endpoint, its settings, and its cost."""
+def tokens(like: inference.Inference) -> estimates.Count:
+  """Returns how tokens are estimated in a run, as its models count them."""
+  return estimates.by(like.settings.tokenizer)
+
+
+def _there(c: ml_collections.ConfigDict, path: pathlib.Path, account: estimates.Account) -> tuple:
+  """Returns the ask function of a model behind an endpoint, its settings, its cost, and how that
+  is told before.
+  """
   is_weighed = c.verdict == "logprob"
   failure = functools.partial(language_judge.failure, verdict=c.verdict)
-  remote = endpoint.Endpoint(endpoint_settings(c, is_weighed=is_weighed), path, failure)
+  remote = endpoint.Endpoint(endpoint_settings(c, is_weighed=is_weighed), path, failure, account)
 
   def spent():
     requests, tokens = remote.spent()
@@ -155,7 +166,7 @@ def _there(c: ml_collections.ConfigDict, path: pathlib.Path) -> tuple:
 
   settings = {"model": c.model, "endpoint": remote.address, "logprobs": is_weighed}
   settings |= {"temperature": c.temperature, "max_tokens": c.max_tokens}
-  return remote.ask, settings, spent
+  return remote.ask, settings, spent, remote.announce
 
 
 def _here(

@@ -21,6 +21,7 @@ from pit_jax.data import conversations
 from pit_jax.storage import places
 
 FORMAT = 1  # of the keys
+NOISE = "key"  # of the settings that which seeds the noise of a writer
 NO_LOGPROBS = "no log-probabilities in the reply"  # why a reply that should have some is of no use
 BUSY = 60.0  # seconds to wait for another process that writes
 TABLES = (
@@ -102,6 +103,8 @@ class Transcripts:
 Keep = Callable[[int, Reply], None]
 # (prompts, the open file; None on hosts that have none, keep).
 Ask = Callable[[Sequence[conversations.Prompt], Transcripts | None, Keep], None]
+# (prompts that are to be asked, how many beside them are answered, the file): called before `Ask`.
+Announce = Callable[[Sequence[conversations.Prompt], int, Transcripts | None], None]
 
 
 @contextlib.contextmanager
@@ -128,33 +131,57 @@ def opened(path: str | os.PathLike) -> Iterator[Transcripts]:
 
 
 def remembering(
-  ask: Ask, path: str | os.PathLike, settings: Mapping[str, Any]
-) -> Callable[[Sequence[conversations.Prompt]], list[Reply]]:
+  ask: Ask,
+  path: str | os.PathLike,
+  settings: Mapping[str, Any],
+  announce: Announce = lambda prompts, kept, file: None,
+) -> Callable[..., list[Reply]]:
   """Returns `ask` in order, which asks only what is not in a file of transcripts.
 
-  What failed is asked again by the next command, and not by this one: all that it measures is
-  measured on the same replies. Of several hosts the first has the file, and all ask together. The
-  settings are all that decides a reply beside the prompt, as JSON can hold it.
+  What it returns is called with prompts and, where these differ in it, with what else decides each
+  one's reply. All are asked in one pass. What failed is asked again by the next command, and not by
+  this one: all that it measures is measured on the same replies. Of several hosts the first has the
+  file, and all ask together. The settings are all that decides a reply beside the prompt, as JSON
+  can hold it; requests of one pass that differ in NOISE alone are one, whose reply is kept for all.
   """
 
   missed: dict[str, dict[str, Any]] = {}
 
-  def replies(prompts: Sequence[conversations.Prompt]) -> list[Reply]:
-    keys = [_key(settings, prompt) for prompt in prompts]
+  def replies(
+    prompts: Sequence[conversations.Prompt], own: Sequence[Mapping[str, Any]] | None = None
+  ) -> list[Reply]:
+    decided = [{**settings, **one} for one in own or [{}] * len(prompts)]
+    keys = [_key(*one) for one in zip(decided, prompts, strict=True)]
+    requests = dict(zip(keys, zip(decided, prompts, strict=True), strict=True))
+    alike: dict[str, list[str]] = {}  # what is asked once → its keys
+    for key, (one, prompt) in requests.items():
+      same = {name: value for name, value in one.items() if name != NOISE}
+      alike.setdefault(_key(same, prompt), []).append(key)
+
     with opened(path) if hosts.is_first() else contextlib.nullcontext() as file:
       # All hosts ask together, so they have to agree on what is new.
-      records = hosts.agree(file.read(keys) if file else {})
-      records |= {key: missed[key] for key in keys if key in missed}
-      new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in records}
-      absent = list(new)
+      records = hosts.agree(file.read(list(requests)) if file else {})
+      records |= {key: missed[key] for key in requests if key in missed}
 
-      def keep(i: int, reply: Reply) -> None:
-        records[absent[i]] = dataclasses.asdict(reply)
-        if file and not reply.failure:
-          file.write(absent[i], settings, new[absent[i]], reply)
+      def keep(same: Sequence[str], reply: Reply) -> None:
+        for key in same:
+          if key in records:
+            continue
+          records[key] = dataclasses.asdict(reply)
+          if file and not reply.failure:
+            file.write(key, *requests[key], reply)
 
+      new = []
+      for same in alike.values():
+        known = [records[key] for key in same if key in records]
+        if known:
+          keep(same, Reply(**known[0]))
+        else:
+          new.append(same)
       if new:
-        ask(list(new.values()), file, keep)
+        texts = [requests[first][1] for first, *_ in new]
+        announce(texts, len(alike) - len(new), file)
+        ask(texts, file, lambda i, reply: keep(new[i], reply))
 
     if new:
       places.push()  # what was paid for

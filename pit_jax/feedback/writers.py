@@ -6,14 +6,16 @@ of the embedded task's letters answer alike; configurations name them by named.p
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 
 from pit_jax import configurations
 from pit_jax.data import conversations, critiques, files, prompt_formats, questions
-from pit_jax.feedback import completions, endpoint, transcripts
+from pit_jax.feedback import completions, endpoint, estimates, transcripts
 from pit_jax.rollout import inference
 from pit_jax.tasks import chains, correctors, marking, synthetic, words
 from pit_jax.types import Params
@@ -32,6 +34,16 @@ class Written:
   failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
+class Request(NamedTuple):
+  """What a writer is asked; see `Writer.write`."""
+
+  asked: Sequence[prompt_formats.Conversation]
+  key: jax.Array
+  temperature: float | int
+  samples: int = 1
+  top_p: float | int | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Writer:
   """Answers conversations; `write` to ask it."""
@@ -42,6 +54,8 @@ class Writer:
   # Of a file the prompts that it has completions of, as `conversations.said` has them; None of
   # others, which answer anything.
   prompts: Collection[str] | None = None
+  # Requests → what it writes for each, where it is better asked all at once.
+  together: Callable[[Sequence[Request]], list[Written]] | None = None
 
   def write(
     self,
@@ -65,11 +79,23 @@ class Writer:
     Raises:
       ValueError: there are to be fewer than one, or from no tokens, or a file lacks some.
     """
-    if samples < 1:
-      raise ValueError(f"samples={samples}; use 1 or more")
-    if top_p is not None and not 0 < top_p <= 1:
-      raise ValueError(f"top_p={top_p}; use more than 0 and at most 1, or None")
-    return self.answer(asked, key, temperature, samples, top_p)
+    (written,) = self.write_all([Request(asked, key, temperature, samples, top_p)])
+    return written
+
+  def write_all(self, requests: Sequence[Request]) -> list[Written]:
+    """Returns what `write` does for each request; an endpoint is asked all of them in one pass.
+
+    Of one pass it is not asked twice what differs in the key alone.
+
+    Raises:
+      ValueError: as `write` does.
+    """
+    for one in requests:
+      if one.samples < 1:
+        raise ValueError(f"samples={one.samples}; use 1 or more")
+      if one.top_p is not None and not 0 < one.top_p <= 1:
+        raise ValueError(f"top_p={one.top_p}; use more than 0 and at most 1, or None")
+    return self.together(requests) if self.together else [self.answer(*one) for one in requests]
 
 
 def model(name: str, asking: inference.Inference, params: Params) -> Writer:
@@ -86,44 +112,84 @@ def model(name: str, asking: inference.Inference, params: Params) -> Writer:
   return Writer(name, answer)
 
 
-def behind_endpoint(name: str, settings: endpoint.Settings, path: str | os.PathLike) -> Writer:
+def behind_endpoint(
+  name: str,
+  settings: endpoint.Settings,
+  path: str | os.PathLike,
+  *,
+  key: str = "",
+  count: estimates.Count = estimates.by_bytes,
+) -> Writer:
   """Returns a model behind an OpenAI-compatible endpoint as a writer.
 
-  What was paid for is kept in a file of transcripts, under conversation, key, temperature and the
-  number of the sample. Reasoning is no part of an answer; one that is cut is an answer. Of the
-  settings the temperature does not count.
+  All samples of all conversations are asked in one pass. What was paid for is kept in a file of
+  transcripts, under conversation, key, temperature and the number of the sample. Reasoning is no
+  part of an answer; one that is cut is an answer. Of the settings the temperature does not count.
+
+  Args:
+    name: of the writer.
+    settings: how it is asked.
+    path: of the file.
+    key: of the section of the configuration, see `estimates.Account`.
+    count: how tokens are estimated.
   """
+  account = estimates.Account(name, key, count)
 
   @functools.cache
   def opened(temperature, top_p):
     sampling = {"temperature": temperature, "top_p": top_p}
     asked_so = dataclasses.replace(settings, **sampling, is_weighed=False)
-    return endpoint.Endpoint(asked_so, path, _failure)
+    return endpoint.Endpoint(asked_so, path, _failure, account)
 
-  def answer(asked, key, temperature, samples, top_p):
-    asking = opened(temperature, top_p)
-    decided = {"model": settings.model, "endpoint": asking.address, "temperature": temperature}
-    # What is kept without it stays what it was.
-    decided |= {} if top_p is None else {"top_p": top_p}
-    decided |= {"max_tokens": settings.max_tokens, "key": jax.random.key_data(key).tolist()}
+  def together(requests: Sequence[Request]) -> list[Written]:
+    replies: dict[int, list[transcripts.Reply]] = {}
+    # Requests of one way of sampling are one pass.
+    for sampling in dict.fromkeys((one.temperature, one.top_p) for one in requests):
+      places = [i for i, one in enumerate(requests) if (one.temperature, one.top_p) == sampling]
+      own = _asked(opened(*sampling), settings, path, [requests[i] for i in places])
+      replies |= dict(zip(places, own, strict=True))
+    return [_written(replies[i], one.samples) for i, one in enumerate(requests)]
 
-    chats = [one.turns for one in asked]
-    # One sample after the other: within one call the same conversation is asked once.
-    remembering = functools.partial(transcripts.remembering, asking.ask, path)
-    columns = [remembering({**decided, "sample": sample})(chats) for sample in range(samples)]
-    texts = []
-    failures = {}
+  return Writer(name, lambda *one: together([Request(*one)])[0], together=together)
 
-    for place, replies in enumerate(zip(*columns, strict=True)):
-      reasons = [_failure(reply)[0] for reply in replies]
-      if any(reasons):
-        failures[place] = next(filter(None, reasons))
-      pairs = zip(replies, reasons, strict=True)
-      texts.append([None if reason else completions.answer(reply.text) for reply, reason in pairs])
 
-    return Written(texts, failures)
+def _asked(
+  asking: endpoint.Endpoint,
+  settings: endpoint.Settings,
+  path: str | os.PathLike,
+  requests: Sequence[Request],
+) -> list[list[transcripts.Reply]]:
+  """Returns the replies to requests that are sampled alike: of each conversation all samples."""
+  temperature, top_p = requests[0].temperature, requests[0].top_p
+  decided = {"model": settings.model, "endpoint": asking.address, "temperature": temperature}
+  # What is kept without it stays what it was.
+  decided |= {} if top_p is None else {"top_p": top_p}
+  decided |= {"max_tokens": settings.max_tokens}
 
-  return Writer(name, answer)
+  chats = []
+  own = []
+  for one in requests:
+    noise = jax.random.key_data(one.key).tolist()
+    for conversation in one.asked:
+      for sample in range(one.samples):
+        chats.append(conversation.turns)
+        own.append({transcripts.NOISE: noise, "sample": sample})
+  found = iter(transcripts.remembering(asking.ask, path, decided, asking.announce)(chats, own))
+  return [list(itertools.islice(found, len(one.asked) * one.samples)) for one in requests]
+
+
+def _written(replies: Sequence[transcripts.Reply], samples: int) -> Written:
+  """Returns the texts in the replies to one request."""
+  texts = []
+  failures = {}
+  for place, start in enumerate(range(0, len(replies), samples)):
+    several = replies[start : start + samples]
+    reasons = [_failure(reply)[0] for reply in several]
+    if any(reasons):
+      failures[place] = next(filter(None, reasons))
+    pairs = zip(several, reasons, strict=True)
+    texts.append([None if reason else completions.answer(reply.text) for reply, reason in pairs])
+  return Written(texts, failures)
 
 
 def _failure(reply: transcripts.Reply) -> tuple[str, str]:

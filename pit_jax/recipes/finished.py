@@ -23,7 +23,7 @@ from pit_jax.training import interruption
 # Of a language judge: how it is reached and what it may cost, on which no verdict depends.
 HOW_ASKED = frozenset((
   "cache", "budget_requests", "budget_tokens", "requests_per_minute", "retries", "wait", "timeout",
-  "concurrency",
+  "concurrency", "input_price", "output_price",
 ))  # fmt: skip
 # What is to be done where a report was made under other values of `evaluation` than are asked for.
 ANEW = "leave --experiment out, so that all are made anew under the same ones, or give"

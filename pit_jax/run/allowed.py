@@ -112,6 +112,7 @@ LANGUAGE_MODEL = {
   **dict.fromkeys(("prompts", "max_tokens", "max_prompt_tokens", "concurrency"), ranges.COUNT),
   **dict.fromkeys(("retries", "budget_requests", "budget_tokens"), ranges.COUNT_OR_NONE),
   **dict.fromkeys(("temperature", "requests_per_minute", "wait"), ranges.FROM_ZERO),
+  **dict.fromkeys(("input_price", "output_price"), ranges.FROM_ZERO),
 }
 SELF_REFINE = {
   "play": ranges.SWITCH,

@@ -8,6 +8,7 @@ stage whose rows were changed is refused.
 import dataclasses
 import hashlib
 import json
+import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -30,6 +31,15 @@ class MadeRows:
     return [row[name] for row in self.rows]
 
 
+def is_made(context: contexts.Context, name: str, *, is_list: bool = False) -> bool:
+  """Returns whether the rows of a name are there; see `once`."""
+  return hosts.agree(_path(context, name, is_list).exists())
+
+
+def _path(context: contexts.Context, name: str, is_list: bool) -> pathlib.Path:
+  return context.workdir / f"{name}{'.json' if is_list else '.jsonl'}"
+
+
 def once(
   context: contexts.Context,
   name: str,
@@ -45,8 +55,8 @@ def once(
   Raises:
     ValueError: what lies there is no file of rows.
   """
-  path = context.workdir / f"{name}{'.json' if is_list else '.jsonl'}"
-  if not hosts.agree(path.exists()):
+  path = _path(context, name, is_list)
+  if not is_made(context, name, is_list=is_list):
     lines = [json.dumps(dict(row)) for row in make()]
     whole = "[\n" + ",\n".join(lines) + "\n]\n"
     workdirs.write_text(path, whole if is_list else "".join(f"{line}\n" for line in lines))

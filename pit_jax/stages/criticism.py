@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from pit_jax import progress, ranges
+from pit_jax import ranges
 from pit_jax.data import conversations, critiques
 from pit_jax.feedback import writers
 from pit_jax.run import allowed, made_rows
@@ -114,7 +114,6 @@ def criticised(
   asked = [draft for part in feedback.PARTS for draft in drafts[part]]
 
   def make():
-    _announce(context, critic.name, form, asked)
     replies, failures = _replies(critic, form, asked, context.key(name), temperature)
     for place, ((prompt, draft), reply) in enumerate(zip(asked, replies, strict=True)):
       failure = failures.get(place)
@@ -197,11 +196,3 @@ def _read(
   requests = (form.asked,) if form.asked else ()
   text, critique, outcome = form.refine(draft, reply, (prompt,), requests)
   return Criticised(prompt, draft, critique, outcome, text, reply or "")
-
-
-def _announce(context: contexts.Context, critic: str, form: critiques.Form, asked: Drafts) -> None:
-  """Says how much a critic is to read, before it is asked, in tokens of the run's own."""
-  columns = [[draft[side] for draft in asked] for side in (0, 1)]
-  chats = form.format.conversations(*columns)
-  tokens = int(context.models.inference.lengths(chats).sum()) if chats else 0
-  progress.say(f"{critic}: {len(asked):,} drafts to criticise, about {tokens:,} tokens to read")

@@ -7,18 +7,18 @@ which an improver writes a better one.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from pit_jax import progress
 from pit_jax.data import conversations, preferences, prompt_formats, rows
 from pit_jax.feedback import writers
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import feedback
+from pit_jax.stages import asking, feedback
 from pit_jax.statistics import revised
 
 # (questions, answers) → the score of each answer, Float[N].
@@ -79,22 +79,21 @@ class Revisions:
 
 def revisions(
   context: contexts.Context,
-  name: str,
-  pairs: Pairs,
+  pairs: Mapping[str, Pairs],
   revisers: Sequence[writers.Writer],
   shown: prompt_formats.Format,
   *,
   samples: int,
   temperature: float | int,
   most_failed: float | int,
-) -> Revisions:
-  """Returns revisions made with either text of every pair, in WORKDIR/rows/NAME.jsonl.
+) -> dict[str, Revisions]:
+  """Returns revisions made with either text of every pair, by the name of their rows.
 
   Args:
     context: of the run.
-    name: of the rows, unique in the run; also seeds their noise.
-    pairs: by part of a fold.
-    revisers: who revise; each is asked about all pairs at once.
+    pairs: name of rows, unique in the run, which lie in WORKDIR/rows/NAME.jsonl; also seeds their
+      noise → pairs by part of a fold.
+    revisers: who revise; each is asked about all pairs of all names in one pass.
     shown: what they are shown: the prompt, `Pair.shown`, and last the text that is preferred or the
       other one.
     samples: revisions of each reviser with each text.
@@ -104,28 +103,46 @@ def revisions(
   Raises:
     ValueError: more fail, or what lies there is of other pairs.
   """
-  everything = [pair for part in feedback.PARTS for pair in pairs[part]]
-  asked = [(pair, text) for pair in everything for text in (pair.chosen, pair.rejected)]
+  everything = {name: [pair for part in feedback.PARTS for pair in own[part]]
+                for name, own in pairs.items()}  # fmt: skip
+  chats = {name: _chats(shown, some) for name, some in everything.items()}
+  written = []
+  for number, one in enumerate(revisers):
+    keys = {name: jax.random.fold_in(context.key(name), number) for name in pairs}
+    requests = {name: writers.Request(chats[name], keys[name], temperature, samples)
+                for name in pairs}  # fmt: skip
+    written.append(asking.together(context, one, requests))
 
-  def make():
-    columns = [[pair.shown[place] for pair, _ in asked] for place in range(len(shown.texts) - 1)]
-    chats = shown.conversations(
-      [pair.prompt for pair, _ in asked], *columns, [text for _, text in asked]
-    )
-    progress.say(f"{len(revisers)} revisers: {samples} revisions each of {len(asked):,} texts")
-    key = context.key(name)
-    texts = [
-      one.write(chats, jax.random.fold_in(key, number), temperature, samples=samples).texts
-      for number, one in enumerate(revisers)
-    ]
-    for place, pair in enumerate(everything):
+  def make(name):
+    texts = [own(name).texts for own in written]
+    for place, pair in enumerate(everything[name]):
       sides = {side: [own[2 * place + i] for own in texts] for i, side in enumerate(SIDES)}
       yield {**_known(pair), "revised_by": [one.name for one in revisers], "revisions": sides}
 
-  made = made_rows.once(context, f"rows/{name}", make)
-  if [{key: row[key] for key in _known(pair)} for pair, row in zip(everything, made.rows)] != [  # noqa: B905
-    _known(pair) for pair in everything
-  ] or len(made.rows) != len(everything):
+  found = {}
+  for name, own in pairs.items():
+    made = made_rows.once(context, f"rows/{name}", functools.partial(make, name))
+    _check(made, everything[name], most_failed)
+    found[name] = Revisions(made, own)
+  return found
+
+
+def _chats(
+  shown: prompt_formats.Format, pairs: Sequence[Pair]
+) -> list[prompt_formats.Conversation]:
+  """Returns what revisers are shown of either text of every pair."""
+  asked = [(pair, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+  columns = [[pair.shown[place] for pair, _ in asked] for place in range(len(shown.texts) - 1)]
+  prompts = [pair.prompt for pair, _ in asked]
+  return shown.conversations(prompts, *columns, [text for _, text in asked])
+
+
+def _check(made: made_rows.MadeRows, pairs: Sequence[Pair], most_failed: float | int) -> None:
+  """Raises a ValueError for rows of other pairs, or of which too many failed."""
+  told = zip(map(_known, pairs), made.rows, strict=False)
+  if len(made.rows) != len(pairs) or any(
+    {key: row[key] for key in known} != known for known, row in told
+  ):
     raise ValueError(
       f"{made.name}.jsonl holds revisions of other pairs; remove it, and they are made again"
     )
@@ -133,7 +150,6 @@ def revisions(
              for text in own]  # fmt: skip
   failed = {writers.NOTHING: written.count(None)} if None in written else {}
   feedback.check_share("revisers", "revisions", failed, len(written), most_failed)
-  return Revisions(made, pairs)
 
 
 def of_preferences(fold: preferences.Fold) -> dict[str, list[Pair]]:

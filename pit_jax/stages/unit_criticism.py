@@ -6,17 +6,18 @@ is of no use is counted by kind.
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 
-from pit_jax import progress, ranges
+from pit_jax import ranges
 from pit_jax.data import conversations, critiques, prompt_formats, units
 from pit_jax.feedback import writers
 from pit_jax.run import allowed, made_rows
 from pit_jax.run import context as contexts
-from pit_jax.stages import feedback
+from pit_jax.stages import asking, feedback
 
 Drafts = Sequence[tuple[conversations.Prompt, str]]
 
@@ -81,21 +82,20 @@ class Reviews:
 
 def listed(
   context: contexts.Context,
-  name: str,
-  drafts: Mapping[str, Drafts],
+  drafts: Mapping[str, Mapping[str, Drafts]],
   critic: writers.Writer,
   form: units.Form,
   *,
   written_by: str,
   temperature: float | int,
   most_failed: float | int,
-) -> Reviews:
-  """Returns what a critic lists of every draft, in WORKDIR/rows/NAME.jsonl.
+) -> dict[str, Reviews]:
+  """Returns what a critic lists of every draft, by the name of their rows.
 
   Args:
     context: of the run.
-    name: of the rows, unique in the run; also seeds their noise.
-    drafts: prompts and drafts by part of a fold.
+    drafts: name of rows, unique in the run, which lie in WORKDIR/rows/NAME.jsonl; also seeds their
+      noise → part of a fold → prompts and drafts. All are asked about in one pass.
     critic: who criticises.
     form: how they are asked, and how their replies are read.
     written_by: who wrote the drafts.
@@ -106,75 +106,87 @@ def listed(
   Raises:
     ValueError: more fail, or what lies there is of other drafts.
   """
-  asked = [draft for part in feedback.PARTS for draft in drafts[part]]
-  chats = _shown(form.format, asked)
-  facts = [
-    {"prompt": conversations.write(prompt), "draft": draft, "written_by": written_by}
-    for prompt, draft in asked
-  ]
+  asked = {}
+  for name, own in drafts.items():
+    everything = [draft for part in feedback.PARTS for draft in own[part]]
+    facts = [
+      {"prompt": conversations.write(prompt), "draft": draft, "written_by": written_by}
+      for prompt, draft in everything
+    ]
+    asked[name] = Asked(_shown(form.format, everything), facts)
   made = replies(
-    context, name, chats, facts, critic, column="critique", by="criticised_by",
-    temperature=temperature,
-  )  # fmt: skip
-  rows = iter(made.rows)
-  parts = {
-    part: [review(form, *draft, row["critique"], row.get("failure"))
-           for draft, row in zip(drafts[part], rows)]  # noqa: B905
-    for part in feedback.PARTS
-  }  # fmt: skip
-  found = Reviews(made, parts)
-  useless = collections.Counter(
-    row.listed.failures[0] for some in parts.values() for row in some if not row.listed.is_useful
+    context, asked, critic, column="critique", by="criticised_by", temperature=temperature
   )
-  feedback.check_share(f"critic {critic.name}", "drafts", useless, len(asked), most_failed)
+
+  found = {}
+  for name, own in drafts.items():
+    rows = iter(made[name].rows)
+    parts = {
+      part: [review(form, *draft, row["critique"], row.get("failure"))
+             for draft, row in zip(own[part], rows)]  # noqa: B905
+      for part in feedback.PARTS
+    }  # fmt: skip
+    found[name] = Reviews(made[name], parts)
+    useless = collections.Counter(
+      row.listed.failures[0] for some in parts.values() for row in some if not row.listed.is_useful
+    )
+    count = len(asked[name].chats)
+    feedback.check_share(f"critic {critic.name}", "drafts", useless, count, most_failed)
   return found
+
+
+class Asked(NamedTuple):
+  """What a writer is asked for a file of rows."""
+
+  chats: Sequence[prompt_formats.Conversation]
+  facts: Sequence[Mapping[str, Any]]  # what each row says beside the reply, and is known by
 
 
 def replies(
   context: contexts.Context,
-  name: str,
-  chats: Sequence[prompt_formats.Conversation],
-  facts: Sequence[Mapping[str, Any]],
+  asked: Mapping[str, Asked],
   writer: writers.Writer,
   *,
   column: str,
   by: str,
   temperature: float | int,
-) -> made_rows.MadeRows:
-  """Returns a reply to every conversation, in WORKDIR/rows/NAME.jsonl, made once.
+) -> dict[str, made_rows.MadeRows]:
+  """Returns a reply to every conversation by the name of its rows, made once and in one pass.
 
   Args:
     context: of the run.
-    name: of the rows, unique in the run; also seeds their noise.
-    chats: what is asked.
-    facts: what each row says beside the reply, by which it is known again.
+    asked: name of rows, unique in the run, which lie in WORKDIR/rows/NAME.jsonl; also seeds their
+      noise → what is asked for them.
     writer: who is asked.
-    column: what the row calls the reply.
+    column: what a row calls the reply.
     by: what it calls the writer.
     temperature: as for `Writer.write`.
 
   Raises:
     ValueError: what lies there are replies to something else.
   """
+  requests = {
+    name: writers.Request(one.chats, context.key(name), temperature) for name, one in asked.items()
+  }
+  written = asking.together(context, writer, requests)
 
-  def make():
-    words = context.rows.settings.tokenizer
-    said = [f"{conversations.said(one.prompt)} {' '.join(one.texts)}" for one in chats]
-    tokens = sum(map(len, words.encode_batch(said)))
-    progress.say(f"{writer.name}: {len(chats):,} texts to read for {name}, about {tokens:,} tokens")
-    written = writer.write(chats, context.key(name), temperature)
-    for place, (fact, (text,)) in enumerate(zip(facts, written.texts, strict=True)):
-      failure = written.failures.get(place)
+  def make(name):
+    own = written(name)
+    for place, (fact, (text,)) in enumerate(zip(asked[name].facts, own.texts, strict=True)):
+      failure = own.failures.get(place)
       known = {**fact, column: text, by: writer.name}
       yield {**known, **({"failure": failure} if failure else {})}
 
-  made = made_rows.once(context, f"rows/{name}", make)
-  if [{key: row.get(key) for key in fact} for fact, row in zip(facts, made.rows)] != [  # noqa: B905
-    dict(fact) for fact in facts
-  ] or len(made.rows) != len(facts):
-    raise ValueError(
-      f"{made.name}.jsonl holds replies to other texts; remove it, and they are made again"
-    )
+  made = {}
+  for name, (_, facts) in asked.items():
+    made[name] = made_rows.once(context, f"rows/{name}", functools.partial(make, name))
+    told = zip(facts, made[name].rows, strict=False)
+    if len(made[name].rows) != len(facts) or any(
+      {key: row.get(key) for key in fact} != dict(fact) for fact, row in told
+    ):
+      raise ValueError(
+        f"{made[name].name}.jsonl holds replies to other texts; remove it, and they are made again"
+      )
   return made
 
 
@@ -221,22 +233,21 @@ class Classes:
 
 def classed(
   context: contexts.Context,
-  name: str,
-  reviews: Sequence[Reviews],
+  reviews: Mapping[str, Sequence[Reviews]],
   meta: writers.Writer,
   form: units.Form,
   section: ml_collections.ConfigDict,
   *,
   most_failed: float | int,
-) -> Classes:
-  """Returns all units of critics with the grade that each gets alone, in WORKDIR/rows/NAME.jsonl.
+) -> dict[str, Classes]:
+  """Returns all units of critics with the grade that each gets alone, by the name of their rows.
 
   A unit that several critics say of a draft in the same words is asked about once.
 
   Args:
     context: of the run.
-    name: of the rows, unique in the run.
-    reviews: of each critic, of the same drafts.
+    reviews: name of rows, unique in the run, which lie in WORKDIR/rows/NAME.jsonl → those of each
+      critic, of the same drafts. All are asked about in one pass.
     meta: who grades.
     form: how a unit is written.
     section: how grades are asked for and read, and from which on a unit is accepted.
@@ -246,37 +257,51 @@ def classed(
     ValueError: more fail, or what lies there is of other units.
   """
   shown, grade = grading(section, form)
+  keys = {name: _units_of(several, form) for name, several in reviews.items()}
+  asked = {}
+  for name, own in keys.items():
+    facts = [{"prompt": conversations.write(prompt), "draft": draft, "unit": line}
+             for prompt, draft, line in own]  # fmt: skip
+    asked[name] = Asked(_shown(shown, own), facts)
+  made = replies(context, asked, meta, column="grade", by="graded_by", temperature=0.0)
+
+  found = {}
+  for name, several in reviews.items():
+    graded = {}
+    for key, row in zip(keys[name], made[name].rows, strict=True):
+      read, failure = grade.read(row["grade"])
+      graded[key] = (read.score, row.get("failure") or failure)
+    failures = collections.Counter(failure for _, failure in graded.values() if failure)
+    share = (failures, len(graded), most_failed)
+    feedback.check_share(f"meta-critic {meta.name}", "units", *share)
+
+    of = functools.partial(_classes_of, graded, form, section.accepted)
+    parts = {
+      part: [tuple(map(of, rows)) for rows in zip(*(one.parts[part] for one in several),
+                                                  strict=True)]
+      for part in feedback.PARTS
+    }  # fmt: skip
+    found[name] = Classes(made[name], parts, dict(failures))
+  return found
+
+
+def _units_of(reviews: Sequence[Reviews], form: units.Form) -> list[tuple]:
+  """Returns the distinct units of several critics, as prompt, draft and line."""
   rows = [row for one in reviews for part in feedback.PARTS for row in one.parts[part]]
-  asked = dict.fromkeys(
-    (row.prompt, row.draft, form.line(unit)) for row in rows for unit in row.listed.units
-  )
-  chats = _shown(shown, list(asked))
-  facts = [
-    {"prompt": conversations.write(prompt), "draft": draft, "unit": line}
-    for prompt, draft, line in asked
-  ]
-  made = replies(context, name, chats, facts, meta, column="grade", by="graded_by", temperature=0.0)
-  graded = {}
-  for key, row in zip(asked, made.rows, strict=True):
-    read, failure = grade.read(row["grade"])
-    graded[key] = (read.score, row.get("failure") or failure)
+  found = [(row.prompt, row.draft, form.line(unit)) for row in rows for unit in row.listed.units]
+  return list(dict.fromkeys(found))
 
-  failures = collections.Counter(failure for _, failure in graded.values() if failure)
-  feedback.check_share(f"meta-critic {meta.name}", "units", failures, len(asked), most_failed)
 
-  def of(row: Review) -> tuple[units.Classed, ...]:
-    found = []
-    for unit in row.listed.units:
-      quality, failure = graded[row.prompt, row.draft, form.line(unit)]
-      is_accepted = not failure and quality >= section.accepted
-      found.append(units.Classed(unit, None if failure else quality, is_accepted))
-    return tuple(found)
-
-  parts = {
-    part: [tuple(map(of, rows)) for rows in zip(*(one.parts[part] for one in reviews), strict=True)]
-    for part in feedback.PARTS
-  }
-  return Classes(made, parts, dict(failures))
+def _classes_of(
+  graded: Mapping[tuple, tuple], form: units.Form, accepted: float | int, row: Review
+) -> tuple[units.Classed, ...]:
+  """Returns the units of a draft with their grades."""
+  found = []
+  for unit in row.listed.units:
+    quality, failure = graded[row.prompt, row.draft, form.line(unit)]
+    is_accepted = not failure and quality >= accepted
+    found.append(units.Classed(unit, None if failure else quality, is_accepted))
+  return tuple(found)
 
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:

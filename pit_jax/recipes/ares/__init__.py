@@ -73,7 +73,7 @@ def _reinforced(
   fold = demonstrations.prompts(context, c.rl.fold)
   teacher = named.build(context, "writers", c.ares.teacher)
   seed = context.seed(name)
-  own = {rewards.NAME: rewards.signal(context, teacher, fold.prompts, arrange, seed)}
+  own = {rewards.NAME: rewards.signal(context, teacher, fold.prompts, arrange, seed, steps)}
   maximised = named_rewards.chosen(context, c.rl, own, fold.prompts)
 
   head = context.key(f"{name} value head")

@@ -10,7 +10,7 @@ import numpy as np
 
 from pit_jax import hosts, parallel
 from pit_jax.data import conversations
-from pit_jax.feedback import sentence_scores, writers
+from pit_jax.feedback import estimates, sentence_scores, writers
 from pit_jax.run import context as contexts
 from pit_jax.stages import rl
 from pit_jax.tasks import sentences
@@ -73,6 +73,7 @@ def signal(
   questions: Sequence[conversations.Prompt],
   arrange: Arrange,
   seed: int,
+  steps: int,
 ) -> rl.RewardFn:
   """Returns the reward of sentences as what RL maximises.
 
@@ -86,11 +87,13 @@ def signal(
     questions: the texts of the stage's prompts.
     arrange: where scores stand.
     seed: of what is drawn by `arrange`.
+    steps: how often the stage asks; what it takes is said before the first time.
   """
   c = context.config.ares
   tokenizer = context.rows.settings.tokenizer
   # One key: a teacher that is paid is asked about a text once.
   key = context.key("sentence scores")
+  series = estimates.Series(steps)
 
   def score(rows: np.ndarray, _: Prompts, responses: Responses) -> rl.Known:
     sampled = hosts.fetch(responses)
@@ -98,7 +101,8 @@ def signal(
     ids = [np.asarray(tokens)[mask].tolist() for tokens, mask in zip(sampled.tokens, masks)]  # noqa: B905
     texts = tokenizer.decode_batch(ids)
     listed = [sentences.said(text) for text in texts]
-    told = readings(context, teacher, [questions[row] for row in rows], listed, key)
+    with estimates.within(series):
+      told = readings(context, teacher, [questions[row] for row in rows], listed, key)
     rewards = np.zeros(masks.shape, np.float32)
     facts: dict[str, Any] = collections.defaultdict(lambda: np.zeros(len(texts), np.float32))
     for place, (text, reading) in enumerate(zip(texts, told, strict=True)):

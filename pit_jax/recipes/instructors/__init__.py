@@ -11,7 +11,8 @@ is fine-tuned; then again, with the target as it has become.
   le_right     exercises like problems that the target solved: is it the errors?
   le_shuffled  exercises like problems that another student failed on: is it its own errors?
 
-All arms are shown as many problems at most, and learn from as many exercises in as many steps.
+All arms are shown as many problems at most, and learn from as many exercises in as many steps. What
+an instructor is asked for a round, all arms ask in one pass; then each is trained.
 Nobody checks whether worked answers are right, as in the paper; how many are, the report says.
 
 Deviations: the nearest problems are found by the target's own mean hidden states, where the
@@ -19,6 +20,7 @@ published code has those of a BERT model; exercises beyond those that are wanted
 over the problems, where the published code cuts the last ones off; repeated ones are left out.
 """
 
+import dataclasses
 import functools
 import logging
 import random
@@ -30,7 +32,7 @@ from pit_jax import configurations
 from pit_jax.data import conversations, preferences
 from pit_jax.evaluate import seeds, subject
 from pit_jax.evaluate.experiments import length, main
-from pit_jax.feedback import named, writers
+from pit_jax.feedback import exercises, named, writers
 from pit_jax.recipes import recipe
 from pit_jax.recipes.instructors import arms, lessons, measures, page
 from pit_jax.recipes.irft import demonstrations
@@ -43,7 +45,7 @@ LOG = logging.getLogger(__name__)
 
 
 def train(context: contexts.Context) -> measures.Study:
-  """Trains every arm, round by round; what is finished is read back."""
+  """Trains all arms, round by round; what is finished is read back."""
   c = context.config
   target, context = _target(context)
   answered = {arms.TARGET: _answered(context, arms.TARGET, target)}
@@ -51,8 +53,7 @@ def train(context: contexts.Context) -> measures.Study:
     other = named.build(context, "writers", c.instructors.other)
     answered[arms.SHUFFLED] = _verified(context, arms.SHUFFLED, other)
   study = measures.Study({arms.TARGET: target}, {}, answered)
-  for arm in arms.of(c):
-    study.policies[arm] = _rounds(context, arm, study)
+  _rounds(context, study)
   return study
 
 
@@ -105,46 +106,64 @@ def _verified(context: contexts.Context, name: str, student: writers.Writer) -> 
   return arms.Answered(answers, questions, texts, passed.tolist())
 
 
-def _rounds(context: contexts.Context, arm: str, study: measures.Study) -> trained.Trained:
-  """Returns the policy of an arm after its rounds; they end early where nothing is wrong."""
+@dataclasses.dataclass
+class _Arm:
+  """An arm as far as it has come."""
+
+  context: contexts.Context  # of its next stage
+  policy: trained.Trained
+  looked_at: arms.Answered  # the problems that its instructor is shown next
+  seen: set[str]  # questions that it must not repeat, as `lessons.normal` has them
+
+
+def _rounds(context: contexts.Context, study: measures.Study) -> None:
+  """Adds the policies of all arms to a study, round by round, in each of which all ask together.
+
+  An arm's rounds end early where nothing is wrong.
+  """
   c = context.config.instructors
-  policy = study.policies[arms.TARGET]
   first = study.answered[arms.TARGET]
-  looked_at = study.answered[arms.SHUFFLED if arm == arms.SHUFFLED else arms.TARGET]
   seen = {lessons.normal(conversations.said(question)) for question in first.questions}
+  left = {
+    arm: _Arm(context, study.policies[arms.TARGET], study.answered.get(arm, first), {*seen})
+    for arm in arms.of(context.config)
+  }
   # As many problems for every arm as the target has errors, and no more than exercises.
   most = min(max(len(first.places(0)), 1), sum(arms.wanted(context.config)))
+  job = kinds.changed(context.config.practice, arms.steps(context.config))
 
   for number in range(1, c.rounds + 1):
-    name = arms.stage(arm, number)
-    if number > 1 and arm in (arms.LE, arms.LEC, arms.RIGHT):
-      looked_at = _answered(context, name, policy)
-    written = _lessons(context, arm, name, looked_at, most, policy, seen)
-    study.rounds[name] = measures.Round(arm, number, looked_at, written)
-    if not written.requests:
-      break
-    seen |= {lessons.normal(row["prompt"]) for row in written.of(lessons.TRAINED)}
-    context = made_rows.depending(context, looked_at.completions.made, *written.made)
-    job = kinds.changed(context.config.practice, arms.steps(context.config))
-    policy = sft.run(context, name, written.fold, start=policy.params, job=job)
-  return policy
+    stages = {arm: arms.stage(arm, number) for arm in left}
+    for arm, one in left.items():
+      if number > 1 and arm in (arms.LE, arms.LEC, arms.RIGHT):
+        one.looked_at = _answered(context, stages[arm], one.policy)
+    ask = {stages[arm]: functools.partial(_requests, context, arm, stages[arm], one, most)
+           for arm, one in left.items()}  # fmt: skip
+    instructor = named.build(context, "writers", c.instructor)
+    replies = lessons.asked(context, ask, instructor)
+
+    for arm, one in {**left}.items():
+      name = stages[arm]
+      written = lessons.written(context, name, replies[name], instructor, one.seen)
+      study.rounds[name] = measures.Round(arm, number, one.looked_at, written)
+      study.policies[arm] = one.policy
+      if not written.requests:
+        del left[arm]
+        continue
+      one.seen |= {lessons.normal(row["prompt"]) for row in written.of(lessons.TRAINED)}
+      made = (one.looked_at.completions.made, *written.made)
+      one.context = made_rows.depending(one.context, *made)
+      one.policy = sft.run(one.context, name, written.fold, start=one.policy.params, job=job)
+      study.policies[arm] = one.policy
 
 
-def _lessons(
-  context: contexts.Context,
-  arm: str,
-  name: str,
-  looked_at: arms.Answered,
-  most: int,
-  policy: trained.Trained,
-  seen: set[str],
-) -> lessons.Lessons:
-  """Returns what the instructor writes for a round of an arm."""
+def _requests(
+  context: contexts.Context, arm: str, name: str, one: _Arm, most: int
+) -> list[exercises.Request]:
+  """Returns what the instructor is asked for a round of an arm."""
   rng = random.Random(context.seed(f"{name} problems"))
-  embed = functools.partial(embedding.embeddings, context.models.inference, policy.params)
-  ask = functools.partial(arms.requests, arm, looked_at, context.config, most, rng, embed)
-  instructor = named.build(context, "writers", context.config.instructors.instructor)
-  return lessons.written(context, name, ask, instructor, seen)
+  embed = functools.partial(embedding.embeddings, context.models.inference, one.policy.params)
+  return arms.requests(arm, one.looked_at, context.config, most, rng, embed)
 
 
 def of_run(context: contexts.Context, study: measures.Study) -> subject.Policies:

@@ -74,14 +74,15 @@ def stage(arm: str, number: int) -> str:
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
-  """Returns the stage of imitation, if there is one, and one for each round of each arm."""
+  """Returns the stage of imitation, if there is one, and one for each arm in each round."""
   imitation = kinds.Stage(TARGET, "sft", kept=("initial",))
   planned = [imitation] if config.instructors.author else []
   kept = ("initial", "language")
-  for arm in of(config):
-    for number in range(1, config.instructors.rounds + 1):
+  for number in range(1, config.instructors.rounds + 1):
+    for arm in of(config):
       planned.append(kinds.Stage(stage(arm, number), "practice", kept=kept, values=steps(config)))
-    kept = (*kept, "language")
+      # From the second round on an arm's policy takes the place of its last one.
+      kept = (*kept, "language") if number == 1 else kept
   return planned
 
 

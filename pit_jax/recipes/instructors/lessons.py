@@ -2,15 +2,15 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from pit_jax import progress
 from pit_jax.data import conversations, preferences, values
 from pit_jax.feedback import exercises, writers
 from pit_jax.recipes.instructors import arms
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import feedback
+from pit_jax.stages import asking, feedback
 
 # What becomes of exercises, beside the reasons for which a part of a reply is none.
 TRAINED = "trained on"
@@ -53,56 +53,85 @@ class Lessons:
     return [row for row in self.rows if row["outcome"] == outcome]
 
 
+def asked(
+  context: contexts.Context,
+  ask: Mapping[str, Callable[[], Sequence[exercises.Request]]],
+  instructor: writers.Writer,
+) -> dict[str, made_rows.MadeRows]:
+  """Returns the replies to the requests of stages, which are asked for in one pass.
+
+  Those of a stage lie in WORKDIR/rows/NAME_replies.jsonl.
+
+  Args:
+    context: of the run.
+    ask: stage, which also seeds the noise of the instructor → what returns its requests; not called
+      where the replies are there.
+    instructor: who is asked.
+
+  Raises:
+    ValueError: a request shows a held-out question.
+  """
+  c = context.config.instructors
+  shown = context.rows.settings.formats["policy"]
+  turns = {}
+  for name, make in ask.items():
+    if made_rows.is_made(context, f"rows/{name}_replies"):
+      continue
+    problems = make()
+    check_unseen(context, name, problems)
+    turns[name] = [
+      (conversations.Turn("system", c.role), conversations.Turn("user", exercises.ask(one)))
+      for one in problems
+    ]
+  requests = {
+    f"{name}_replies": writers.Request(
+      shown.conversations(own), context.key(name), c.writing_temperature
+    )
+    for name, own in turns.items()
+  }
+  written = asking.together(context, instructor, requests)
+
+  def told(name):
+    replies = written(f"{name}_replies")
+    for place, (own, (text,)) in enumerate(zip(turns[name], replies.texts, strict=True)):
+      failure = replies.failures.get(place)
+      yield {
+        "prompt": conversations.messages(own),
+        "response": None if failure else text,
+        "written_by": instructor.name,
+        **({"failure": failure} if failure else {}),
+      }
+
+  return {
+    name: made_rows.once(context, f"rows/{name}_replies", functools.partial(told, name))
+    for name in ask
+  }
+
+
 def written(
   context: contexts.Context,
   name: str,
-  ask: Callable[[], Sequence[exercises.Request]],
+  replies: made_rows.MadeRows,
   instructor: writers.Writer,
   seen: Collection[str],
 ) -> Lessons:
-  """Returns the exercises of a round, whose replies lie in WORKDIR/rows/NAME_replies.jsonl.
+  """Returns the exercises of a round.
 
   Exercises of different requests come in turn, the first of each before the second of any, until
   there are enough; WORKDIR/rows/NAME_exercises.jsonl says what became of each.
 
   Args:
     context: of the run.
-    name: of the round's stage; also seeds the noise of the instructor.
-    ask: returns the requests; not called where the replies are there.
-    instructor: who is asked.
+    name: of the round's stage.
+    replies: of the instructor; see `asked`.
+    instructor: who wrote them.
     seen: questions that an exercise must not repeat, as `normal` has them.
 
   Raises:
-    ValueError: a request shows a held-out question, too many requests fail, or nothing that was
-      written is of use.
+    ValueError: too many requests failed, or nothing that was written is of use.
   """
-  c = context.config.instructors
-
-  def make():
-    requests = ask()
-    check_unseen(context, name, requests)
-    asked = [(conversations.Turn("system", c.role), conversations.Turn("user", exercises.ask(one)))
-             for one in requests]  # fmt: skip
-    chats = context.rows.settings.formats["policy"].conversations(asked)
-    letters = sum(len(turn.content) for turns in asked for turn in turns)
-    count = requests[0].count if requests else 0
-    progress.say(
-      f"{name}: {len(requests):,} requests to {instructor.name}, {letters:,} letters in all, for "
-      f"{count} exercises each"
-    )
-    replies = instructor.write(chats, context.key(name), c.writing_temperature)
-    for place, (turns, (text,)) in enumerate(zip(asked, replies.texts, strict=True)):
-      failure = replies.failures.get(place)
-      yield {
-        "prompt": conversations.messages(turns),
-        "response": None if failure else text,
-        "written_by": instructor.name,
-        **({"failure": failure} if failure else {}),
-      }
-
-  replies = made_rows.once(context, f"rows/{name}_replies", make)
   failures = collections.Counter(row["failure"] for row in replies.rows if "failure" in row)
-  share = (failures, len(replies.rows), c.most_failed)
+  share = (failures, len(replies.rows), context.config.instructors.most_failed)
   feedback.check_share(f"writer {instructor.name}", "requests", *share)
   sort = lambda: _sorted(context, replies.column("response"), seen)  # noqa: E731
   sorted_rows = made_rows.once(context, f"rows/{name}_exercises", sort)

@@ -26,7 +26,7 @@ for the paper's seven classes, and severity is that which critics say.
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pit_jax.data import encode, preferences, rows, units
 from pit_jax.evaluate import seeds
@@ -47,8 +47,9 @@ def train(context: contexts.Context) -> measures.Study:
   author, context = _author(context)
   scoring, blind = _scoring(context, author)
 
-  taught = _criticised(context, c.tuning.fold, author, form)
-  compared = _criticised(context, c.critic_reward.fold, author, form)
+  folds = (c.tuning.fold, c.critic_reward.fold)
+  criticised = _criticised(context, dict.fromkeys(folds), author, form)
+  taught, compared = (criticised[fold] for fold in folds)
   # Critiques are longer than answers, and models are to write them whole.
   critic_context = _writing(made_rows.depending(context, *taught.made, *compared.made))
   critics = {
@@ -112,26 +113,36 @@ def _scoring(
 
 
 def _criticised(
-  context: contexts.Context, fold: str, author: trained.Trained, form: units.Form
-) -> measures.Criticised:
-  """Returns drafts for the prompts of a fold, with what each critic and the meta-critic say."""
+  context: contexts.Context, folds: Iterable[str], author: trained.Trained, form: units.Form
+) -> dict[str, measures.Criticised]:
+  """Returns drafts for the prompts of folds, with what each critic and the meta-critic say.
+
+  Each of these is asked once, about the drafts of all folds.
+  """
   c = context.config.multicritique
-  prompts = demonstrations.prompts(context, fold)
   writer = writers.model(arms.DRAFTS, context.models.inference, author.params)
   how = {"temperature": c.temperature, "most_failed": 0.0}
-  drafts = feedback.completions(context, f"{fold}_drafts", prompts, writer, **how)
+  drafts = {}
+  for fold in folds:
+    prompts = demonstrations.prompts(context, fold)
+    drafts[fold] = feedback.completions(context, f"{fold}_drafts", prompts, writer, **how)
+
   how = {"temperature": c.feedback_temperature, "most_failed": c.most_failed}
-  reviews = [
-    unit_criticism.listed(
-      context, f"{fold}_critiques_of_{name}", drafts.parts,
-      named.build(context, "writers", name), form, written_by=arms.DRAFTS, **how,
-    )
-    for name in c.critics
-  ]  # fmt: skip
-  meta = named.build(context, "writers", c.meta)
-  asked = (reviews, meta, form, context.config.grades)
-  classes = unit_criticism.classed(context, f"{fold}_grades", *asked, most_failed=c.most_failed)
-  return measures.Criticised(reviews, classes, (drafts.made, classes.made))
+  reviews = {fold: [] for fold in drafts}
+  for name in c.critics:
+    asked = {f"{fold}_critiques_of_{name}": one.parts for fold, one in drafts.items()}
+    critic = named.build(context, "writers", name)
+    told = unit_criticism.listed(context, asked, critic, form, written_by=arms.DRAFTS, **how)
+    for fold, own in zip(drafts, told.values(), strict=True):
+      reviews[fold].append(own)
+
+  by_name = {f"{fold}_grades": several for fold, several in reviews.items()}
+  asked = (by_name, named.build(context, "writers", c.meta), form, context.config.grades)
+  classes = unit_criticism.classed(context, *asked, most_failed=c.most_failed)
+  return {
+    fold: measures.Criticised(reviews[fold], own, (drafts[fold].made, own.made))
+    for fold, own in zip(drafts, classes.values(), strict=True)
+  }
 
 
 def lessons(

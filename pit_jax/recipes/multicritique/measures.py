@@ -10,7 +10,7 @@ import numpy as np
 
 from pit_jax.data import conversations, units
 from pit_jax.evaluate import subject
-from pit_jax.feedback import named
+from pit_jax.feedback import named, writers
 from pit_jax.recipes.multicritique import arms, pairing
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
@@ -103,9 +103,10 @@ class Subject(subject.Policies):
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
     """The drafts, and the same as a reviser makes them of each critic's critiques."""
-    return {**self.drafted, **{
-      arm.revised: self._revise(self.criticised[arm.stage]) for arm in arms.of(self.context.config)
-    }}  # fmt: skip
+    made = arms.of(self.context.config)
+    revised = self._revise([self.criticised[arm.stage] for arm in made])
+    names = [arm.revised for arm in made]
+    return {**self.drafted, **dict(zip(names, revised, strict=True))}
 
   @functools.cached_property
   def criticised(self) -> dict[str, list[unit_criticism.Review]]:
@@ -126,20 +127,27 @@ class Subject(subject.Policies):
       ]
     return found
 
-  def _revise(self, reviews: Sequence[unit_criticism.Review]) -> list[str]:
-    """Returns the drafts as the first reviser makes them of critiques; as they are without one."""
+  def _revise(self, critics: Sequence[Sequence[unit_criticism.Review]]) -> list[list[str]]:
+    """Returns the drafts as the first reviser makes them of each critic's critiques.
+
+    A draft without a critique stays as it is. All are asked for in one pass.
+    """
     c = self.context.config
     form = units.form_of(c.units)
     shown = pairing.shown_to_revisers(c.revision, form)
-    said = [form.write(row.listed.units) for row in reviews]
-    columns = [[getattr(row, name) for row in reviews] for name in ("prompt", "draft")]
     reviser = named.build(self.context, "writers", c.multicritique.revisers[0])
     key = jax.random.fold_in(self.suite.key, REVISED)
-    written = reviser.write(shown.conversations(*columns, said), key, c.revision.temperature)
+    requests = []
+    for reviews in critics:
+      said = [form.write(row.listed.units) for row in reviews]
+      columns = [[getattr(row, name) for row in reviews] for name in ("prompt", "draft")]
+      asked = shown.conversations(*columns, said)
+      requests.append(writers.Request(asked, key, c.revision.temperature))
     return [
-      text if row.listed.units and text else row.draft
-      for row, (text,) in zip(reviews, written.texts, strict=True)
-    ]
+      [text if row.listed.units and text else row.draft
+       for row, (text,) in zip(reviews, written.texts, strict=True)]
+      for reviews, written in zip(critics, reviser.write_all(requests), strict=True)
+    ]  # fmt: skip
 
 
 def measure(run: Subject) -> dict:

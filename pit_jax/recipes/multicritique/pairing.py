@@ -86,22 +86,25 @@ def filtered(
            for row in getattr(fold, part)]
     for part in feedback.PARTS
   }  # fmt: skip
-  own = _revisions(context, "revisions", pairs)
+  asked = {"revisions": pairs}
+  if blind is not None:
+    asked["revisions_shuffled"] = {
+      part: shuffled(some, context.seed(f"shuffled critiques {part}"))
+      for part, some in pairs.items()
+    }
+  made = _revisions(context, asked)
+  own = made["revisions"]
   kept = {arms.ALL: {part: np.ones(len(pairs[part]), bool) for part in feedback.PARTS}}
   kept[arms.MARV] = own.kept(reward.rating(context, model), c.revision.margin)
   kept[arms.RANDOM] = {
     part: revised.at_random(kept[arms.MARV][part], context.seed(f"random filter {part}"))
     for part in feedback.PARTS
   }
-  made = [own.made]
   if blind is not None:
     kept[arms.BLIND] = own.kept(reward.rating(context, blind), c.revision.margin)
-    others = {part: shuffled(some, context.seed(f"shuffled critiques {part}"))
-              for part, some in pairs.items()}  # fmt: skip
-    shown = _revisions(context, "revisions_shuffled", others)
+    shown = made["revisions_shuffled"]
     kept[arms.SHUFFLED] = shown.kept(reward.rating(context, model), c.revision.margin)
-    made.append(shown.made)
-  return Paired(fold, kept, tuple(made))
+  return Paired(fold, kept, tuple(one.made for one in made.values()))
 
 
 def shuffled(pairs: Sequence[revision.Pair], seed: int) -> list[revision.Pair]:
@@ -131,10 +134,12 @@ def shown_to_revisers(
   return prompt_formats.Format("reviser", _TEXTS, section.plain, turns)
 
 
-def _revisions(context: contexts.Context, name: str, pairs: revision.Pairs) -> revision.Revisions:
+def _revisions(
+  context: contexts.Context, pairs: Mapping[str, revision.Pairs]
+) -> dict[str, revision.Revisions]:
   c = context.config
   revisers = [named.build(context, "writers", one) for one in c.multicritique.revisers]
   how = {"samples": c.revision.samples, "temperature": c.revision.temperature,
          "most_failed": c.multicritique.most_failed}  # fmt: skip
   shown = shown_to_revisers(c.revision, units.form_of(c.units))
-  return revision.revisions(context, name, pairs, revisers, shown, **how)
+  return revision.revisions(context, pairs, revisers, shown, **how)
