@@ -4,7 +4,7 @@ make instructions        (rows of SmolLM2-135M-Instruct's own answers; fetches t
 python launch/train.py --config=configs/pit_instructions.py:smollm2_135m --workdir=runs/pit \\
     --config.model.base=models/smollm2
 
-The program that judges, `program`, is that by which preferences were drawn, and is seen by no model;
+The judge `program` is that by which preferences were drawn, and no model sees what it says;
 `readable` says what no constraint asks for, so that answers which heed constraints alone show.
 """
 
