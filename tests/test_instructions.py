@@ -13,7 +13,7 @@ import tiny_run
 
 from pit_jax.data import sources
 from pit_jax.models import pure
-from pit_jax.recipes import instructions as making
+from pit_jax.recipes import own_pairs
 from pit_jax.tasks import constraints, instructions
 
 PROMPTS = instructions.prompts(3_200, 0)
@@ -132,11 +132,11 @@ def model(request, tmp_path):
 
 def test_a_chat_models_answers_become_rows_and_are_asked_for_once(model, tmp_path, monkeypatch):
   made = {"model__base": str(model), "model__lora__rank": 0, "data__max_prompt_length": 192}
-  config = tiny_run.config("instructions", "smollm2_135m_smoke", **made)
-  making.run(config, tmp_path / "run")
-  lines = (tmp_path / "run" / making.ROWS).read_text()
+  config = tiny_run.config("own_pairs", "smollm2_135m_smoke", **made)
+  own_pairs.run(config, tmp_path / "run")
+  lines = (tmp_path / "run" / own_pairs.ROWS).read_text()
   rows = [json.loads(line) for line in lines.splitlines()]
-  record = json.loads((tmp_path / "run" / making.RECORD).read_text())
+  record = json.loads((tmp_path / "run" / own_pairs.RECORD).read_text())
   assert record["rows"] == len(rows) <= record["prompts"] == 12
   answers = {}
   for temperature in (0.7, 1.0):
@@ -152,19 +152,19 @@ def test_a_chat_models_answers_become_rows_and_are_asked_for_once(model, tmp_pat
   assert 0 <= record["fails"] <= 1 and set(record["gold"]) == {"0.7", "1.0"}
 
   # The same again, from the answers that are there.
-  (tmp_path / "run" / making.ROWS).unlink()
-  monkeypatch.setattr(making, "_asked", lambda *_: pytest.fail("the model was asked again"))
-  making.run(config, tmp_path / "run")
-  assert (tmp_path / "run" / making.ROWS).read_text() == lines
+  (tmp_path / "run" / own_pairs.ROWS).unlink()
+  monkeypatch.setattr(own_pairs, "_asked", lambda *_: pytest.fail("the model was asked again"))
+  own_pairs.run(config, tmp_path / "run")
+  assert (tmp_path / "run" / own_pairs.ROWS).read_text() == lines
 
 
 @pytest.mark.parametrize(
   "changes, said",
   [
     ({"data__source": "synthetic"}, "the prompts are those of 'instructions'"),
-    ({"instructions__temperatures": (1.0, 1.0)}, "has one twice"),
+    ({"own_pairs__temperatures": (1.0, 1.0)}, "has one twice"),
   ],
 )
 def test_values_that_do_not_go_together_are_refused(changes, said):
-  config = tiny_run.config("instructions", "smollm2_135m_smoke", **changes)
-  assert said in " ".join(making.problems(config))
+  config = tiny_run.config("own_pairs", "smollm2_135m_smoke", **changes)
+  assert said in " ".join(own_pairs.problems(config))

@@ -34,6 +34,7 @@ NAMED = (
   "multicritique:tiny",
   "base:tiny",
   "bandit:paper",
+  "own_pairs:smollm2_135m",
 )
 OWN = "feedback."  # whose names are anybody's, and which who is named so looks at
 WRONG = (-1, 0, math.nan, math.inf, "no_such_name", "", None, [], ["no_such_name"], 2.5, True)

@@ -168,8 +168,7 @@ class Inference:
     if self.by_length and len(prompts.tokens) * samples > self.batch_size:
       ways = decode.Settings(**self._of(samples), **ways_on(self.mesh, is_ragged=True))
       asked = (self.language, self.mesh, ways, params, prompts, key, temperature)
-      size = self.batch_size
-      return continuous.sample(*asked, rows=size, top_p=top_p, drafts=drafts)
+      return continuous.sample(*asked, self.batch_size, top_p=top_p, drafts=drafts)
 
     how: dict[str, Any] = {} if top_p is None else {"top_p": np.float32(top_p)}
     # Of one width in all batches, whose programs hence differ by their prompts alone.

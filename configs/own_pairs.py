@@ -1,7 +1,7 @@
 """Preferences between a chat model's own answers to instructions that a program checks.
 
 make instructions        (asks SmolLM2-135M-Instruct; `pit_instructions` trains on what comes out)
-python launch/train.py --config=configs/instructions.py:smollm2_135m --workdir=runs/instructions \\
+python launch/train.py --config=configs/own_pairs.py:smollm2_135m --workdir=runs/instructions \\
     --config.model.base=models/smollm2
 """
 
@@ -13,12 +13,12 @@ SIZES = ("smollm2_135m", "smollm2_135m_smoke")
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
-  """Returns the configuration of recipe `instructions`."""
+  """Returns the configuration of recipe `own_pairs`."""
   if size not in SIZES:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   config = common.get_config("small")
   config.recipe = (
-    "instructions"  # the method: a recipe's name, or the path of a file that declares one
+    "own_pairs"  # the method: a recipe's name, or the path of a file that declares one
   )
   config.model.base = "models/smollm2"
   config.data.source = "instructions"
@@ -30,7 +30,7 @@ def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   config.data.max_prompt_length = 160
   config.data.max_response_length = 96
   config.inference_batch_size = 32
-  config.instructions = _making()
+  config.own_pairs = _making()
   if size.endswith("_smoke"):
     config.data.rows = 12
     config.data.max_response_length = 24

@@ -26,9 +26,9 @@ from pit_jax.tasks import instructions
 
 ROWS, RECORD = "instructions.jsonl", "record.json"
 ALLOWED = {
-  "instructions.temperatures": ranges.list_of("different numbers, 0 or more", ranges.FROM_ZERO, 2),
-  "instructions.mended": ranges.SHARE,
-  "instructions.noise": ranges.POSITIVE,
+  "own_pairs.temperatures": ranges.list_of("different numbers, 0 or more", ranges.FROM_ZERO, 2),
+  "own_pairs.mended": ranges.SHARE,
+  "own_pairs.noise": ranges.POSITIVE,
 }
 
 
@@ -41,7 +41,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   context = contexts.build(config, workdir, RECIPE)
   prompts = [row.prompt for row in context.rows.data.rows]
   answers = {}
-  for temperature in config.instructions.temperatures:
+  for temperature in config.own_pairs.temperatures:
     asked = functools.partial(_asked, context, prompts, temperature)
     made = made_rows.once(context, f"rows/answers_{temperature}", asked)
     answers[temperature] = made.column("response")
@@ -50,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   if not preferred:
     raise ValueError(
       f"of each of {len(prompts)} prompts all answers are alike; use higher "
-      f"instructions.temperatures than {tuple(config.instructions.temperatures)}"
+      f"own_pairs.temperatures than {tuple(config.own_pairs.temperatures)}"
     )
   lines = "".join(f"{json.dumps(row)}\n" for row in preferred)
   workdirs.write_text(workdir / ROWS, lines)
@@ -82,7 +82,7 @@ def pairs(
     answers: a few times N texts.
     config: with the share of answers beside which stands a mended one, and the noise of labels.
   """
-  c = config.instructions
+  c = config.own_pairs
   made = []
   for prompt, *texts in zip(prompts, *answers, strict=True):
     rng = random.Random(f"preference {config.seed} {prompt}")
@@ -124,9 +124,9 @@ def measured(
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Yields why the prompts cannot be those of the task, or the answers not be told apart."""
-  temperatures = config.instructions.temperatures
+  temperatures = config.own_pairs.temperatures
   if len({*temperatures}) < len(temperatures):
-    yield f"instructions.temperatures={tuple(temperatures)} has one twice; use different ones"
+    yield f"own_pairs.temperatures={tuple(temperatures)} has one twice; use different ones"
   if config.data.source != config_keys.INSTRUCTIONS:
     yield (
       f"data.source={config.data.source!r}; the prompts are those of {config_keys.INSTRUCTIONS!r}"
@@ -138,7 +138,7 @@ def _nothing(*_) -> None:
 
 
 RECIPE = recipe.Recipe(
-  name="instructions",
+  name="own_pairs",
   kinds={},
   stages=lambda config: (),
   train=_nothing,
