@@ -4,15 +4,34 @@ python launch/train.py --config=configs/ares.py:tiny --workdir=runs/ares
 
 A policy imitates an author. A teacher scores each sentence of its answers, and RL maximises that;
 then the teacher corrects sentences that are wrong, and the policy imitates the corrected answers.
+
+On prompts of one's own, rows {prompt, chosen, rejected} of which the prompts alone are read,
+`smollm2_135m` has a chat model learn from a model behind an endpoint, whose key is OPENAI_API_KEY
+of the environment: author, teacher and corrector in one. Any reward model may judge.
+`smollm2_135m_smoke` is cut to a few steps for two CPU cores, so that it can show nothing but that
+every part works.
+
+python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
+python launch/train.py --config=configs/ares.py:smollm2_135m --workdir=runs/ares \\
+    --config.model.base=models/smollm2 --config.data.source=jsonl:prompts.jsonl \\
+    --config.feedback.writers.teacher.base_url=http://localhost:8000/v1 \\
+    --config.feedback.writers.teacher.model=some-model \\
+    --config.evaluation.reward_model=models/judge
 """
 
 import ml_collections
 
 from pit_jax.configs import common
 
+SIZES = (*common.SIZES, *common.OF_CHAT)
+
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `ares`."""
+  if size not in SIZES:
+    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  name = size
+  size = "small" if name in common.OF_CHAT else name
   config = common.get_config(size)
   config.recipe = "ares"  # the method: a recipe's name, or the path of a file that declares one
   config.data.folds, config.data.fold_sizes = ("sft", "rl"), (1.0, 2.0)
@@ -39,6 +58,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.evaluation.judges = ("even",)
   common.few_prompts(config, size)
   config.frontier.checkpoints = 0
+  if name in common.OF_CHAT:
+    _chat(config)
+  if name.endswith("_smoke"):
+    _shrink(config)
   return config.lock()
 
 
@@ -61,3 +84,27 @@ def _study() -> ml_collections.ConfigDict:
   study.neutral = 0.5  # what is taken off every score, so that a neutral sentence is worth 0
   study.most_failed = 0.1  # share of what author and corrector are asked that may fail
   return study
+
+
+def _chat(config: ml_collections.ConfigDict) -> None:
+  """Sets a chat model, and a model behind an endpoint."""
+  common.use_chat_model(config, "jsonl:prompts.jsonl")
+  config.data.max_response_length = 256
+  config.sft.learning_rate = 2e-4
+  config.correct.learning_rate = 5e-5
+  config.rl.learning_rate = 5e-5
+  # One model plays all three.
+  config.ares.author = config.ares.corrector = config.ares.teacher
+  config.feedback = ml_collections.ConfigDict({
+    "writers": {"teacher": common.behind_endpoint(max_tokens=256)},
+  })  # fmt: skip
+  config.evaluation.judges = ()
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+  """Cuts every stage to a few steps of a few short rows."""
+  common.cut_to_smoke(config, config.sft, config.correct)
+  config.data.max_prompt_length, config.data.max_response_length = 96, 48
+  # Two iterations in each round of the arm that has two, of which one is the value's alone.
+  config.rl.steps, config.rl.batch_size, config.rl.value_warmup = 4, 8, 1
+  config.save_every_rl = 2

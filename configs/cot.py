@@ -5,6 +5,20 @@ python launch/train.py --config=configs/cot.py:tiny --workdir=runs/cot
 A policy imitates short answers and a teacher's rationales, told apart by how the prompt ends. Its
 own rationales are verified by their answers, and DPO prefers the right to the wrong ones: of whole
 rationales, of their first words, or with weights that fall from token to token.
+
+On problems of one's own, rows {prompt, chosen, rejected, answer} of which prompt and right answer
+alone are read, `smollm2_135m` has a chat model learn from a model behind an endpoint, whose key is
+OPENAI_API_KEY of the environment. The short answers are those of the file, which also says which
+rationales are right. `smollm2_135m_smoke` is cut to a few steps for two CPU cores, so that it can
+show nothing but that every part works.
+
+python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
+python launch/train.py --config=configs/cot.py:smollm2_135m --workdir=runs/cot \\
+    --config.model.base=models/smollm2 --config.data.source=jsonl:problems.jsonl \\
+    --config.feedback.raters.answer.path=problems.jsonl \\
+    --config.feedback.writers.teacher.base_url=http://localhost:8000/v1 \\
+    --config.feedback.writers.teacher.model=some-model \\
+    --config.evaluation.reward_model=models/judge
 """
 
 import ml_collections
@@ -12,9 +26,15 @@ import ml_collections
 from pit_jax.configs import common
 from pit_jax.configs import dpo as dpo_config
 
+SIZES = (*common.SIZES, *common.OF_CHAT)
+
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `cot`."""
+  if size not in SIZES:
+    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  name = size
+  size = "small" if name in common.OF_CHAT else name
   config = common.get_config(size)
   config.recipe = "cot"  # the method: a recipe's name, or the path of a file that declares one
   config.data.source = "synthetic:chains"
@@ -39,6 +59,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     # weak base is right by chance alone, whatever it imitates.
     config.sft.epochs = 1.0
     config.evaluation.prompts = 600
+  if name in common.OF_CHAT:
+    _chat(config)
+  if name.endswith("_smoke"):
+    _shrink(config)
   return config.lock()
 
 
@@ -85,3 +109,44 @@ def _embedded_feedback() -> ml_collections.ConfigDict:
       "sound": {"kind": "function", "function": f"{task}:sound"},
     },
   })  # fmt: skip
+
+
+def _chat(config: ml_collections.ConfigDict) -> None:
+  """Sets a chat model, a file of problems with their answers, and a teacher behind an endpoint."""
+  common.use_chat_model(config, "jsonl:problems.jsonl")
+  config.data.max_prompt_length, config.data.max_response_length = 256, 192
+  config.sft.learning_rate = config.dpo.learning_rate = config.reward.learning_rate = 2e-4
+  config.cot.short_end = "Reply with the answer alone."
+  config.cot.steps_end = (
+    "Think step by step, in a few short sentences, and begin the last one with: The answer is"
+  )
+  config.cot.request = (
+    "{prompt}\n\nThe right answer is {answer}. Show in a few short sentences, step by step and as "
+    "if you did not know it, how to find it. End with this line, and nothing after it:\n"
+    "The answer is {answer}"
+  )
+  config.cot.temperature = 0.7  # at 1 a small model says too much that it does not mean
+  config.cot.unseen = ""
+  config.feedback = ml_collections.ConfigDict({
+    "writers": {
+      "key": {"kind": "file", "path": "", "response": "answer"},
+      "teacher": common.behind_endpoint(max_tokens=256),
+    },
+    "raters": {
+      "answer": {"kind": "verifier", "path": "problems.jsonl", "form": "number"},
+      # The same, of held-out prompts.
+      "right": {"kind": "verifier", "path": "", "form": "number"},
+    },
+  })  # fmt: skip
+  # One file, which is named once.
+  path = config.feedback.raters.answer.get_ref("path")
+  config.feedback.writers.key.path = config.feedback.raters.right.path = path
+  config.evaluation.judges = ("right",)
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+  """Cuts every stage to a few steps of a few short rows, and the arms to the fewest."""
+  common.cut_to_smoke(config, config.sft, config.dpo, config.reward)
+  config.data.max_prompt_length, config.data.max_response_length = 96, 64
+  config.cot.weights, config.cot.anchor = (), 0.0
+  config.cot.candidates = 4

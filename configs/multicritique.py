@@ -10,12 +10,15 @@ learns from them.
 On rows {prompt, chosen, rejected} of one's own, from which R_P is trained, `smollm2_135m` has a
 chat model draft as it is and learn from models behind an endpoint, whose key is OPENAI_API_KEY of
 the environment; critics are any models there, and so are revisers. Any reward model may judge.
+`smollm2_135m_smoke` is cut to a few steps for two CPU cores, so that it can show nothing but that
+every part works.
 
 python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
 python launch/train.py --config=configs/multicritique.py:smollm2_135m --workdir=runs/critic \\
     --config.model.base=models/smollm2 --config.data.source=jsonl:preferences.jsonl \\
     --config.feedback.writers.first.model=some-model \\
     --config.feedback.writers.second.model=another-model \\
+    --config.feedback.writers.meta.model=some-model \\
     --config.evaluation.reward_model=models/judge
 """
 
@@ -23,16 +26,15 @@ import ml_collections
 
 from pit_jax.configs import common
 
-OF_CHAT = "smollm2_135m"  # the size with a chat model
-SIZES = (*common.SIZES, OF_CHAT)
+SIZES = (*common.SIZES, *common.OF_CHAT)
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `multicritique`."""
   if size not in SIZES:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
-  is_chat = size == OF_CHAT
-  size = "small" if is_chat else size
+  name = size
+  size = "small" if name in common.OF_CHAT else name
   config = common.get_config(size)
   # The method: a recipe's name, or the path of a file that declares one.
   config.recipe = "multicritique"
@@ -54,8 +56,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.data.max_response_length = max(config.data.max_response_length, config.units.max_tokens)
   if size == "tiny":
     _shorten(config)
-  if is_chat:
+  if name in common.OF_CHAT:
     _chat(config)
+  if name.endswith("_smoke"):
+    _shrink(config)
   return config.lock()
 
 
@@ -169,22 +173,37 @@ def _shorten(config: ml_collections.ConfigDict) -> None:
 
 def _chat(config: ml_collections.ConfigDict) -> None:
   """Sets a chat model, which writes the drafts as it is, and writers behind endpoints."""
-  config.model.base = "models/smollm2"
-  config.model.lora.rank = 16
-  config.model.lora.alpha = 32.0
-  config.data.source = "jsonl:preferences.jsonl"
+  common.use_chat_model(config, "jsonl:preferences.jsonl")
   config.data.folds = ("reward", "tuning", "preference", "rl")
   config.sft.fold = "tuning"  # nobody is imitated
-  config.data.max_prompt_length, config.data.max_response_length = 512, 384
-  config.data.length_buckets = True
   for job in (config.reward, config.tuning, config.critic_reward):
     job.learning_rate = 2e-4
+  config.rl.learning_rate = 5e-5
+  # Units are merged, and counted once, where their places are the same words.
+  config.units.request = (
+    "List the flaws of your last reply, one a line and the worst first. The place of a flaw is the "
+    "first three words of its sentence, as they stand there; its severity is a number from 1 to 5. "
+    "If there is none, say: No flaws. Use exactly this form:\n\n{form}"
+  )
   config.multicritique.author = ""
   config.multicritique.critics = ("first", "second")
   config.multicritique.revisers = ("first", "second")
-  model = {"kind": "endpoint", "model": "some-model", "base_url": "", "max_tokens": 768}
+  model = common.behind_endpoint(max_tokens=768)
   config.feedback = ml_collections.ConfigDict({
     "writers": {name: dict(model) for name in ("first", "second", "meta")},
   })  # fmt: skip
-  config.evaluation.reward_model = "models/judge"
-  config.evaluation.self_refine.play = False
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+  """Cuts every stage to a few steps of a few short rows, and the models to the fewest."""
+  common.cut_to_smoke(config, config.reward, config.tuning, config.critic_reward)
+  # Two drafts of three are criticised in pairs, of which MARV has to keep some that validate.
+  config.data.rows, config.data.held_out, config.data.validation = 72, 0.12, 0.3
+  config.data.fold_sizes = (1.5, 1.5, 6.0, 1.0)
+  config.data.max_prompt_length, config.data.max_response_length = 96, 64
+  config.units.max_tokens = 64
+  config.rl.steps, config.rl.batch_size, config.rl.value_warmup = 3, 4, 1
+  config.save_every_rl = 2
+  config.revision.samples = 1
+  config.multicritique.controls = False
+  config.frontier.checkpoints = 0

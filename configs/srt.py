@@ -23,15 +23,14 @@ import ml_collections
 from pit_jax.configs import common
 from pit_jax.configs import dpo as dpo_config
 
-OF_CHAT = ("smollm2_135m", "smollm2_135m_smoke")  # sizes with a chat model
-SIZES = (*common.SIZES, *OF_CHAT)
+SIZES = (*common.SIZES, *common.OF_CHAT)
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `srt`."""
   if size not in SIZES:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
-  shape = "small" if size in OF_CHAT else size
+  shape = "small" if size in common.OF_CHAT else size
   config = common.get_config(shape)
   config.recipe = "srt"  # the method: a recipe's name, or the path of a file that declares one
   config.data.folds, config.data.prompts_only = ("sft", "tuning", "preference"), ()
@@ -47,7 +46,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.data.max_response_length = longest
   if size == "tiny":
     _shorten(config)
-  if size in OF_CHAT:
+  if size in common.OF_CHAT:
     _chat(config)
   if size.endswith("_smoke"):
     _shrink(config)
@@ -129,36 +128,19 @@ def _shorten(config: ml_collections.ConfigDict) -> None:
 
 def _chat(config: ml_collections.ConfigDict) -> None:
   """Sets a chat model, which writes the drafts as it is, and a teacher behind an endpoint."""
-  config.model.base = "models/smollm2"
-  config.model.lora.rank = 16
-  config.model.lora.alpha = 32.0
-  config.data.source = "jsonl:prompts.jsonl"
+  common.use_chat_model(config, "jsonl:prompts.jsonl")
   config.data.folds = ("tuning", "preference")
   config.sft.fold = "tuning"  # nobody is imitated
-  config.data.max_prompt_length, config.data.max_response_length = 512, 384
-  config.data.length_buckets = True
   config.tuning.learning_rate = config.dpo.learning_rate = 2e-4
   config.srt.author = ""
   config.feedback = ml_collections.ConfigDict({
-    "writers": {
-      "teacher": {"kind": "endpoint", "model": "some-model", "base_url": "", "max_tokens": 768},
-    },
+    "writers": {"teacher": common.behind_endpoint(max_tokens=768)},
   })  # fmt: skip
-  config.evaluation.reward_model = "models/judge"
-  config.evaluation.self_refine.play = False
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
   """Cuts every stage to a few steps of a few short rows, and the models to the fewest."""
-  config.log_every, config.save_every = 2, 20
-  config.inference_batch_size = 8
-  # For so few tokens, compiling layer by layer takes longer than it saves, and more memory.
-  config.model.unroll = False
-  config.data.rows = 40
-  config.data.held_out, config.data.validation = 0.2, 0.2
+  common.cut_to_smoke(config, config.tuning, config.dpo)
   config.data.max_prompt_length, config.data.max_response_length = 96, 96
   config.critique.max_tokens = 96
-  for job in (config.tuning, config.dpo):
-    job.steps, job.batch_size = 4, 4
   config.srt.controls = False
-  config.evaluation.prompts = 8

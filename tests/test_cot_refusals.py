@@ -7,6 +7,7 @@ import pytest
 import test_cot
 import tiny_run
 
+from pit_jax import configurations
 from pit_jax.data import conversations
 from pit_jax.recipes import cot
 from pit_jax.recipes.cot import arms, page, rationales
@@ -104,6 +105,13 @@ def test_teacher_and_answers_may_be_files(tmp_path):
     found = rationales.sampled(context, {})
   assert found.counts["unknown"] == 0 and found.counts["pairs"] > 20
   assert all(chains.is_right(row.prompt, row.chosen) for row in test_cot.rows_of(found.fold))
+
+
+def test_of_a_chat_model_the_file_of_answers_is_named_once():
+  c = configurations.load("cot:smollm2_135m")
+  checks.values(c, cot.RECIPE)
+  c.feedback.raters.answer.path = "mine.jsonl"
+  assert c.feedback.writers.key.path == c.feedback.raters.right.path == "mine.jsonl"
 
 
 def row(a, b, delta, ci95, judge="right"):

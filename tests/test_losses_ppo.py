@@ -82,6 +82,16 @@ def test_policy_loss_before_any_update_is_the_policy_gradient():
   assert metrics["approx_kl"] == 0 and metrics["clip_fraction"] == 0
 
 
+def test_a_minibatch_of_dropped_responses_moves_nothing_and_alarms_nobody():
+  old = ragged.normal(11, ragged.ROWS, ragged.LENGTH)
+  nothing = np.zeros(old.shape, bool)
+  (loss, metrics), gradient = POLICY(
+    *(ragged.poison(old, nothing) for _ in range(3)), jnp.array(nothing), 0.2
+  )
+  assert loss == 0 and not np.asarray(gradient).any()
+  assert metrics["ratio_mean"] == 1 and metrics["ratio_var"] == 0  # 0 would look like a fault
+
+
 def test_policy_gradient_is_zero_where_clipped_and_only_there():
   ratio = np.array([[1.5, 0.5, 1.5, 0.5, 1.1, 0.9]])
   advantages = np.array([[2.0, -2.0, -2.0, 2.0, 2.0, -2.0]])

@@ -1,15 +1,19 @@
 """Recipe `multicritique`: what is refused, what is of no use, and how chat models are asked."""
 
+from unittest import mock
+
+import numpy as np
 import pytest
 import tiny_run
 from test_multicritique import NOTHING_MADE, config, form
 
 from pit_jax import configurations
-from pit_jax.data import critiques, units
+from pit_jax.data import critiques, preferences, rows, units
 from pit_jax.feedback import named
 from pit_jax.recipes import multicritique
 from pit_jax.recipes.multicritique import arms, measures, pairing
 from pit_jax.run import checks
+from pit_jax.run import context as contexts
 from pit_jax.stages import feedback
 
 
@@ -68,6 +72,18 @@ def test_a_critique_of_no_use_is_no_lesson_and_no_pair():
   assert multicritique.lessons(arm, taught, form(), ("a", "b")) == {"rows": [], "validation": []}
   fold = pairing.by_severity(reviews, classes, form(), 0)
   assert not fold.rows and not fold.validation
+
+
+def test_a_filter_that_leaves_too_few_pairs_is_named_before_a_model_learns_of_them():
+  three = (rows.Preference("x", "a", "b"),) * 3
+  whole = dict.fromkeys(feedback.PARTS, np.ones(3, bool))
+  few = {"rows": np.ones(3, bool), "validation": np.array([False, True, False])}
+  paired = pairing.Paired(preferences.Fold(three, three), {"all": whole, "marv": few}, ())
+  said = (
+    "filter marv keeps 3 of 3 pairs of critiques to learn from and 1 of 3 to validate, which ne"
+  )
+  with pytest.raises(ValueError, match=said):
+    multicritique._check_kept(mock.Mock(spec=contexts.Context, config=config()), paired)
 
 
 def test_a_chat_model_is_asked_in_turns_that_alternate():

@@ -89,7 +89,7 @@ def policy_loss(
   Returns:
     The scalar loss, and metrics over real tokens: `loss`; `approx_kl`, KL(π_old ‖ π) in nats by
     k3; `clip_fraction`, how often the clipped branch is the smaller one; `ratio_mean` and
-    `ratio_var` of ρ.
+    `ratio_var` of ρ, which are 1 and 0 where no token is real: all responses may be dropped.
   """
   # The ratio on padding is made 1 before exp, where an overflow would turn gradients into NaN.
   logprobs, old_logprobs = tokens.real(mask, logprobs, old_logprobs)
@@ -104,7 +104,7 @@ def policy_loss(
     "loss": loss,
     "approx_kl": tokens.masked_mean(k3, mask),
     "clip_fraction": tokens.masked_mean((clipped < free).astype(jnp.float32), mask),
-    "ratio_mean": tokens.masked_mean(ratio, mask),
+    "ratio_mean": jnp.where(mask.any(), tokens.masked_mean(ratio, mask), 1.0),
     "ratio_var": _masked_variance(ratio, mask),
   }
 

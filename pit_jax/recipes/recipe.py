@@ -47,6 +47,8 @@ class Recipe:
     allowed: key of a configuration that no other recipe has → what it may be; in
       "curriculum[].steps" it is one of every section of a tuple.
     problems: configuration → what is wrong with its values together.
+    own_texts: whether models write, and learn, texts that the data know nothing of; their responses
+      then have as many tokens as data.max_response_length says, however short the data's are.
     run: (configuration, workdir) → None; for a recipe whose run is not to train, export and report.
   """
 
@@ -66,6 +68,7 @@ class Recipe:
   )
   allowed: Mapping[str, ranges.Range] = dataclasses.field(default_factory=dict)
   problems: Callable[[ml_collections.ConfigDict], Iterator[str]] = lambda config: iter(())
+  own_texts: bool = False
   run: Callable[[ml_collections.ConfigDict, pathlib.Path], None] | None = None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from pit_jax import hosts, parallel, progress
+from pit_jax import config_keys, hosts, parallel, progress
 from pit_jax.data import encode, preferences, sources
 from pit_jax.models import pure
 from pit_jax.rollout import inference
@@ -222,11 +222,13 @@ def build(
   jobs = [config[name] for name in kinds.sections(config)]
   reading = [job.fold for job in jobs if recipe.kinds[job.kind].reads_responses]
   read = {fold for name in reading for fold in preferences.folds_in(name)}
+  # Letters of the embedded task are as long as those of its data, whoever writes them.
+  is_free = recipe.own_texts and not config_keys.is_embedded(c.source)
   asking = inference.Inference(
     language=language,
     scalar=scalar,
     settings=settings,
-    response_length=rows.longest(read),
+    response_length=c.max_response_length if is_free else rows.longest(read),
     batch_size=config.inference_batch_size,
     mesh=mesh,
     by_length=c.length_buckets,

@@ -129,6 +129,7 @@ RECIPE = recipe.Recipe(
   subject=of_run,
   problems=arms.problems,
   allowed=arms.ALLOWED,
+  own_texts=True,
   headline=(arms.ARES, arms.CORRECTED),
   page=page.PAGE,
   pooled={"sentences": seeds.rows("system"), "corrections": seeds.rows("of")},

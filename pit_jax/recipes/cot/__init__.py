@@ -146,6 +146,7 @@ RECIPE = recipe.Recipe(
   subject=of_run,
   problems=arms.problems,
   allowed=arms.ALLOWED,
+  own_texts=True,
   headline=(arms.DPO, arms.BOTH),
   page=page.PAGE,
   pooled={

@@ -194,6 +194,7 @@ RECIPE = recipe.Recipe(
   subject=of_run,
   problems=arms.problems,
   allowed=arms.ALLOWED,
+  own_texts=True,
   headline=(arms.LE, arms.AUGMENTED),
   page=page.PAGE,
   pooled={

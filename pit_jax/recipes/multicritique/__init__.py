@@ -68,10 +68,25 @@ def train(context: contexts.Context) -> measures.Study:
       f"from and {len(fold.validation)} to validate; give more prompts or other critics"
     )
   paired = pairing.filtered(context, fold, scoring, blind)
+  _check_kept(context, paired)
   critic_context = made_rows.depending(critic_context, *paired.made)
   for arm in arms.reinforced(c):
     critics[arm.stage] = _reinforced(critic_context, arm, paired, critics, author, form)
   return measures.Study(author, scoring, critics, taught, compared, paired)
+
+
+def _check_kept(context: contexts.Context, paired: pairing.Paired) -> None:
+  """Raises a ValueError where a filter leaves RL no pairs to learn from, or too few to validate."""
+  for arm in arms.reinforced(context.config):
+    fold = paired.of(arm.source)
+    # The scores of one alone have no deviation, which is the unit of a reward.
+    if not fold.rows or len(fold.validation) < 2:
+      whole = len(paired.fold.rows), len(paired.fold.validation)
+      raise ValueError(
+        f"the filter {arm.source} keeps {len(fold.rows)} of {whole[0]} pairs of critiques to learn "
+        f"from and {len(fold.validation)} of {whole[1]} to validate, which needs two; use more "
+        f"prompts in {context.config.critic_reward.fold}, or multicritique.reinforced=False"
+      )
 
 
 def _author(context: contexts.Context) -> tuple[trained.Trained, contexts.Context]:
@@ -219,6 +234,7 @@ RECIPE = recipe.Recipe(
   subject=measures.of_run,
   problems=arms.problems,
   allowed=arms.ALLOWED,
+  own_texts=True,
   headline=(arms.METHOD.revised, "revised_union"),
   page=page.PAGE,
   pooled={"criticism": seeds.rows("system"), "critique_pairs": seeds.rows("filter")},

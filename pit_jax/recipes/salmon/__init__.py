@@ -182,6 +182,7 @@ RECIPE = recipe.Recipe(
   subject=measures.of_run,
   problems=problems,
   allowed=banks.ALLOWED,
+  own_texts=True,
   headline=(banks.SALMON, "sft"),
   page=page.PAGE,
   pooled={

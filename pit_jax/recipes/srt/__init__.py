@@ -157,6 +157,7 @@ RECIPE = recipe.Recipe(
   subject=measures.of_run,
   problems=arms.problems,
   allowed=arms.ALLOWED,
+  own_texts=True,
   headline=(arms.METHOD.refined, arms.PLAIN.refined),
   page=page.PAGE,
   pooled={"critics": seeds.rows("system"), "own": seeds.rows("what")},
