@@ -21,9 +21,9 @@ python launch/train.py --config=configs/ares.py:smollm2_135m --workdir=runs/ares
 
 import ml_collections
 
-from pit_jax.configs import common
+from pit_jax.configs import chat, common
 
-SIZES = (*common.SIZES, *common.OF_CHAT)
+SIZES = (*common.SIZES, *chat.SIZES)
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
@@ -31,7 +31,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if size not in SIZES:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   name = size
-  size = "small" if name in common.OF_CHAT else name
+  size = "small" if name in chat.SIZES else name
   config = common.get_config(size)
   config.recipe = "ares"  # the method: a recipe's name, or the path of a file that declares one
   config.data.folds, config.data.fold_sizes = ("sft", "rl"), (1.0, 2.0)
@@ -58,7 +58,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.evaluation.judges = ("even",)
   common.few_prompts(config, size)
   config.frontier.checkpoints = 0
-  if name in common.OF_CHAT:
+  if name in chat.SIZES:
     _chat(config)
   if name.endswith("_smoke"):
     _shrink(config)
@@ -88,7 +88,7 @@ def _study() -> ml_collections.ConfigDict:
 
 def _chat(config: ml_collections.ConfigDict) -> None:
   """Sets a chat model, and a model behind an endpoint."""
-  common.use_chat_model(config, "jsonl:prompts.jsonl")
+  chat.use_model(config, "jsonl:prompts.jsonl")
   config.data.max_response_length = 256
   config.sft.learning_rate = 2e-4
   config.correct.learning_rate = 5e-5
@@ -96,14 +96,14 @@ def _chat(config: ml_collections.ConfigDict) -> None:
   # One model plays all three.
   config.ares.author = config.ares.corrector = config.ares.teacher
   config.feedback = ml_collections.ConfigDict({
-    "writers": {"teacher": common.behind_endpoint(max_tokens=256)},
+    "writers": {"teacher": chat.behind_endpoint(max_tokens=256)},
   })  # fmt: skip
   config.evaluation.judges = ()
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
   """Cuts every stage to a few steps of a few short rows."""
-  common.cut_to_smoke(config, config.sft, config.correct)
+  chat.shrink(config, config.sft, config.correct)
   config.data.max_prompt_length, config.data.max_response_length = 96, 48
   # Two iterations in each round of the arm that has two, of which one is the value's alone.
   config.rl.steps, config.rl.batch_size, config.rl.value_warmup = 4, 8, 1

@@ -21,9 +21,6 @@ SIZES = {
     "width": 8192, "layers": 80, "heads": 64, "kv_heads": 8, "head_width": 128, "hidden": 28_672,
   },
 }  # fmt: skip
-# Sizes of recipes that have a chat model learn on prompts of one's own; `_smoke` is cut to a few
-# steps for two CPU cores.
-OF_CHAT = ("smollm2_135m", "smollm2_135m_smoke")
 VOCABULARIES = {
   "tiny": 2_048, "small": 8_192, "1b": 128_256, "8b": 128_256, "27b": 256_000, "70b": 128_256,
 }  # fmt: skip
@@ -214,36 +211,6 @@ def few_prompts(config: ml_collections.ConfigDict, size: str) -> None:
   config.data.held_out = 0.25
   config.sft.batch_size = 16
   config.evaluation.prompts = 512
-
-
-def use_chat_model(config: ml_collections.ConfigDict, source: str) -> None:
-  """Sets a chat model with adapters, rows of one's own, and a judge from which nobody learns."""
-  config.model.base = "models/smollm2"
-  config.model.lora.rank = 16
-  config.model.lora.alpha = 32.0
-  config.data.source = source
-  config.data.max_prompt_length, config.data.max_response_length = 512, 384
-  config.data.length_buckets = True
-  config.evaluation.reward_model = "models/judge"
-  config.evaluation.self_refine.play = False
-
-
-def behind_endpoint(max_tokens: int) -> dict:
-  """Returns the section of a writer behind an endpoint, whose model and address are to be set."""
-  return {"kind": "endpoint", "model": "some-model", "base_url": "", "max_tokens": max_tokens}
-
-
-def cut_to_smoke(config: ml_collections.ConfigDict, *jobs: ml_collections.ConfigDict) -> None:
-  """Cuts the jobs and what is written to a few steps of a few short rows."""
-  config.log_every, config.save_every = 2, 20
-  config.inference_batch_size = 8
-  # For so few tokens, compiling layer by layer takes longer than it saves, and more memory.
-  config.model.unroll = False
-  config.data.rows = 40
-  config.data.held_out, config.data.validation = 0.2, 0.2
-  for job in jobs:
-    job.steps, job.batch_size = 4, 4
-  config.evaluation.prompts = 8
 
 
 def sft(size: str) -> ml_collections.ConfigDict:

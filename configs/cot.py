@@ -23,10 +23,10 @@ python launch/train.py --config=configs/cot.py:smollm2_135m --workdir=runs/cot \
 
 import ml_collections
 
-from pit_jax.configs import common
+from pit_jax.configs import chat, common
 from pit_jax.configs import dpo as dpo_config
 
-SIZES = (*common.SIZES, *common.OF_CHAT)
+SIZES = (*common.SIZES, *chat.SIZES)
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
@@ -34,7 +34,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if size not in SIZES:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   name = size
-  size = "small" if name in common.OF_CHAT else name
+  size = "small" if name in chat.SIZES else name
   config = common.get_config(size)
   config.recipe = "cot"  # the method: a recipe's name, or the path of a file that declares one
   config.data.source = "synthetic:chains"
@@ -59,7 +59,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     # weak base is right by chance alone, whatever it imitates.
     config.sft.epochs = 1.0
     config.evaluation.prompts = 600
-  if name in common.OF_CHAT:
+  if name in chat.SIZES:
     _chat(config)
   if name.endswith("_smoke"):
     _shrink(config)
@@ -113,7 +113,7 @@ def _embedded_feedback() -> ml_collections.ConfigDict:
 
 def _chat(config: ml_collections.ConfigDict) -> None:
   """Sets a chat model, a file of problems with their answers, and a teacher behind an endpoint."""
-  common.use_chat_model(config, "jsonl:problems.jsonl")
+  chat.use_model(config, "jsonl:problems.jsonl")
   config.data.max_prompt_length, config.data.max_response_length = 256, 192
   config.sft.learning_rate = config.dpo.learning_rate = config.reward.learning_rate = 2e-4
   config.cot.short_end = "Reply with the answer alone."
@@ -130,7 +130,7 @@ def _chat(config: ml_collections.ConfigDict) -> None:
   config.feedback = ml_collections.ConfigDict({
     "writers": {
       "key": {"kind": "file", "path": "", "response": "answer"},
-      "teacher": common.behind_endpoint(max_tokens=256),
+      "teacher": chat.behind_endpoint(max_tokens=256),
     },
     "raters": {
       "answer": {"kind": "verifier", "path": "problems.jsonl", "form": "number"},
@@ -146,7 +146,7 @@ def _chat(config: ml_collections.ConfigDict) -> None:
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
   """Cuts every stage to a few steps of a few short rows, and the arms to the fewest."""
-  common.cut_to_smoke(config, config.sft, config.dpo, config.reward)
+  chat.shrink(config, config.sft, config.dpo, config.reward)
   config.data.max_prompt_length, config.data.max_response_length = 96, 64
   config.cot.weights, config.cot.anchor = (), 0.0
   config.cot.candidates = 4

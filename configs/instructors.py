@@ -34,7 +34,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     config.data.held_out = 0.3
     config.sft.batch_size = config.practice.batch_size = 16
     config.sft.epochs = 3.0
-    # With a quarter of the exercises, once each, no arm learns a kind that the target does not know.
+    # With a quarter of the exercises, once each, no arm learns a kind that the target lacks.
     config.instructors.exercises = 1_280
     config.practice.epochs = 2.0
     config.evaluation.prompts = 800

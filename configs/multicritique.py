@@ -24,9 +24,9 @@ python launch/train.py --config=configs/multicritique.py:smollm2_135m --workdir=
 
 import ml_collections
 
-from pit_jax.configs import common
+from pit_jax.configs import chat, common
 
-SIZES = (*common.SIZES, *common.OF_CHAT)
+SIZES = (*common.SIZES, *chat.SIZES)
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
@@ -34,7 +34,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   if size not in SIZES:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
   name = size
-  size = "small" if name in common.OF_CHAT else name
+  size = "small" if name in chat.SIZES else name
   config = common.get_config(size)
   # The method: a recipe's name, or the path of a file that declares one.
   config.recipe = "multicritique"
@@ -56,7 +56,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.data.max_response_length = max(config.data.max_response_length, config.units.max_tokens)
   if size == "tiny":
     _shorten(config)
-  if name in common.OF_CHAT:
+  if name in chat.SIZES:
     _chat(config)
   if name.endswith("_smoke"):
     _shrink(config)
@@ -173,7 +173,7 @@ def _shorten(config: ml_collections.ConfigDict) -> None:
 
 def _chat(config: ml_collections.ConfigDict) -> None:
   """Sets a chat model, which writes the drafts as it is, and writers behind endpoints."""
-  common.use_chat_model(config, "jsonl:preferences.jsonl")
+  chat.use_model(config, "jsonl:preferences.jsonl")
   config.data.folds = ("reward", "tuning", "preference", "rl")
   config.sft.fold = "tuning"  # nobody is imitated
   for job in (config.reward, config.tuning, config.critic_reward):
@@ -188,7 +188,7 @@ def _chat(config: ml_collections.ConfigDict) -> None:
   config.multicritique.author = ""
   config.multicritique.critics = ("first", "second")
   config.multicritique.revisers = ("first", "second")
-  model = common.behind_endpoint(max_tokens=768)
+  model = chat.behind_endpoint(max_tokens=768)
   config.feedback = ml_collections.ConfigDict({
     "writers": {name: dict(model) for name in ("first", "second", "meta")},
   })  # fmt: skip
@@ -196,7 +196,7 @@ def _chat(config: ml_collections.ConfigDict) -> None:
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
   """Cuts every stage to a few steps of a few short rows, and the models to the fewest."""
-  common.cut_to_smoke(config, config.reward, config.tuning, config.critic_reward)
+  chat.shrink(config, config.reward, config.tuning, config.critic_reward)
   # Two drafts of three are criticised in pairs, of which MARV has to keep some that validate.
   config.data.rows, config.data.held_out, config.data.validation = 72, 0.12, 0.3
   config.data.fold_sizes = (1.5, 1.5, 6.0, 1.0)

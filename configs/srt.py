@@ -20,17 +20,17 @@ python launch/train.py --config=configs/srt.py:smollm2_135m --workdir=runs/srt \
 
 import ml_collections
 
-from pit_jax.configs import common
+from pit_jax.configs import chat, common
 from pit_jax.configs import dpo as dpo_config
 
-SIZES = (*common.SIZES, *common.OF_CHAT)
+SIZES = (*common.SIZES, *chat.SIZES)
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `srt`."""
   if size not in SIZES:
     raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
-  shape = "small" if size in common.OF_CHAT else size
+  shape = "small" if size in chat.SIZES else size
   config = common.get_config(shape)
   config.recipe = "srt"  # the method: a recipe's name, or the path of a file that declares one
   config.data.folds, config.data.prompts_only = ("sft", "tuning", "preference"), ()
@@ -46,7 +46,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.data.max_response_length = longest
   if size == "tiny":
     _shorten(config)
-  if size in common.OF_CHAT:
+  if size in chat.SIZES:
     _chat(config)
   if size.endswith("_smoke"):
     _shrink(config)
@@ -128,19 +128,19 @@ def _shorten(config: ml_collections.ConfigDict) -> None:
 
 def _chat(config: ml_collections.ConfigDict) -> None:
   """Sets a chat model, which writes the drafts as it is, and a teacher behind an endpoint."""
-  common.use_chat_model(config, "jsonl:prompts.jsonl")
+  chat.use_model(config, "jsonl:prompts.jsonl")
   config.data.folds = ("tuning", "preference")
   config.sft.fold = "tuning"  # nobody is imitated
   config.tuning.learning_rate = config.dpo.learning_rate = 2e-4
   config.srt.author = ""
   config.feedback = ml_collections.ConfigDict({
-    "writers": {"teacher": common.behind_endpoint(max_tokens=768)},
+    "writers": {"teacher": chat.behind_endpoint(max_tokens=768)},
   })  # fmt: skip
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
   """Cuts every stage to a few steps of a few short rows, and the models to the fewest."""
-  common.cut_to_smoke(config, config.tuning, config.dpo)
+  chat.shrink(config, config.tuning, config.dpo)
   config.data.max_prompt_length, config.data.max_response_length = 96, 96
   config.critique.max_tokens = 96
   config.srt.controls = False

@@ -18,6 +18,7 @@ from ml_collections.config_flags import config_path
 from pit_jax import comments, config_keys, value_files
 
 SHIPPED = pathlib.Path(__file__).resolve().parent / "configs"  # in a checkout a link to configs/
+SHARED = ("__init__", "common", "chat")  # files of that folder that are no configuration
 PREFIX = "--config."
 VALUES = "--values="
 ALONE = "value"  # what a value is called in a configuration of its own
@@ -284,7 +285,7 @@ def _known() -> str:
 
 def names() -> list[str]:
   """Returns the names of the configurations that the library has."""
-  return sorted({path.stem for path in SHIPPED.glob("*.py")} - {"__init__", "common"})
+  return sorted({path.stem for path in SHIPPED.glob("*.py")} - {*SHARED})
 
 
 def function(name: str) -> Callable:

@@ -10,6 +10,7 @@ import tiny_run
 from absl import flags
 from ml_collections import config_flags
 
+from pit_jax import configurations
 from pit_jax.commands import train
 from pit_jax.configs import common
 from pit_jax.recipes import recipe, running
@@ -17,11 +18,7 @@ from pit_jax.run import checks
 from pit_jax.tasks import synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NAMES = sorted(
-  path.stem
-  for path in (ROOT / "configs").glob("*.py")
-  if path.stem not in ("__init__", common.__name__.split(".")[-1])
-)
+NAMES = configurations.names()
 
 
 def sizes(name):

@@ -100,7 +100,8 @@ def configured(name, folder, url):
     data__fold_sizes=(1.0, 1.0), data__max_prompt_length=96, data__max_response_length=24,
     data__length_buckets=False, cot__temperature=0.5, cot__samples=4,
     sft__steps=2, sft__batch_size=4, dpo__steps=2, dpo__batch_size=4,
-    reward__steps=2, reward__batch_size=4, cot__most_failed=0.4, feedback__raters__answer__path=source.removeprefix("jsonl:"),
+    reward__steps=2, reward__batch_size=4, cot__most_failed=0.4,
+    feedback__raters__answer__path=source.removeprefix("jsonl:"),
     feedback__writers__teacher__base_url=url,
     evaluation__reward_model=str(published.foreign(folder / "judge")),
   )  # fmt: skip

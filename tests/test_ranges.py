@@ -102,7 +102,7 @@ def configured():
 
 
 def test_the_configurations_tried_have_every_key_of_those_that_are_shipped(configured):
-  shipped = [configurations.load(name) for name in configurations.names() if name != "common"]
+  shipped = [configurations.load(name) for name in configurations.names()]
   there = {key for config in shipped for key, _ in config_keys.leaves(config)}
   assert {key for key in there if not key.startswith(OWN)} == {*configured}
 
