@@ -58,11 +58,14 @@ def reply(contents, _):
 
 
 def says(text):
-  """Returns the answer that a text names in so many words; "": it has no digit; None: neither."""
-  named = re.findall(r"answer is:? (-?\d+)\b(?![.,/]\d)", text, re.IGNORECASE)
-  if named and text.lower().count("answer") == len(named) and "#" not in text:
-    return int(named[-1])
-  return None if re.search(r"\d", text) else ""
+  """Returns the number after the words, else the last; "": it has none; None: it is not plain."""
+  if re.search(r"[.,/-]\d|\d[/%]|[A-Za-z_]\d|\d[A-Za-z_]|[#\\$]", text):
+    return None
+  named = re.findall(r"answer is:? (\d+)", text, re.IGNORECASE)
+  if "answer" in text.lower():
+    return int(named[-1]) if text.lower().count("answer") == len(named) else None
+  numbers = re.findall(r"\d+", text)
+  return int(numbers[-1]) if numbers else ""
 
 
 def reasoning(name):
