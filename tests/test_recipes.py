@@ -131,6 +131,13 @@ def test_stages_are_of_sections_and_kinds_that_there_are(name):
       assert {*folds} <= {*config.data.folds, "judge"}
 
 
+@pytest.mark.parametrize("name", recipes.names())
+def test_where_others_write_responses_have_the_length_that_the_limit_says(name):
+  """Texts of teachers and of models are as long as they are, however short those of the data."""
+  writers = tiny_run.config(name).get("feedback", {}).get("writers", {})
+  assert recipes.named(name).own_texts == bool(writers)
+
+
 def test_a_finished_run_logged_the_stages_that_its_recipe_declares(finished_run):
   context = finished_run.context
   stages = context.recipe.stages(context.config)

@@ -140,6 +140,7 @@ RECIPE = recipe.Recipe(
   kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "rl")},
   stages=arms.stages,
   train=train,
+  own_texts=True,
   exported=lambda study: {
     "models": {"policy": study.policies[arms.HYBRID].params}, "zero_point": None,
   },

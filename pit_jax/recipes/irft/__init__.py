@@ -121,6 +121,7 @@ RECIPE = recipe.Recipe(
   kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
   stages=stages,
   train=train,
+  own_texts=True,
   exported=lambda policies: {"models": {"policy": policies["irft"].params}, "zero_point": None},
   subject=of_run,
   problems=lambda config: demonstrations.problems(config, ("dpo",)),

@@ -231,6 +231,7 @@ RECIPE = recipe.Recipe(
   kinds={name: jobs.BY_NAME[name] for name in ("sft", "preference", "rl")},
   stages=stages,
   train=train,
+  own_texts=True,
   exported=lambda policies: {"models": {"policy": _last(policies).params}, "zero_point": None},
   subject=of_run,
   problems=problems,

@@ -159,6 +159,7 @@ RECIPE = recipe.Recipe(
   kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
   stages=arms.stages,
   train=train,
+  own_texts=True,
   exported=lambda study: {"models": {"policy": study.policies["rlaif"].params}, "zero_point": None},
   subject=of_run,
   problems=arms.problems,
