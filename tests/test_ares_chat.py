@@ -98,8 +98,8 @@ def watching(seen):
   """Has every arm of RL keep what was sampled, and what each of it was worth, in `seen`."""
   whole = rewards.signal
 
-  def signal(context, teacher, questions, arrange, seed):
-    score = whole(context, teacher, questions, arrange, seed)
+  def signal(context, teacher, questions, arrange, *rest):
+    score = whole(context, teacher, questions, arrange, *rest)
 
     def watched(rows, prompts, responses):
       known = score(rows, prompts, responses)
