@@ -131,7 +131,12 @@ def model(request, tmp_path):
 
 
 def test_a_chat_models_answers_become_rows_and_are_asked_for_once(model, tmp_path, monkeypatch):
-  made = {"model__base": str(model), "model__lora__rank": 0, "data__max_prompt_length": 192}
+  made = {
+    "model__base": str(model),
+    "model__lora__rank": 0,
+    "data__max_prompt_length": 192,
+    "data__rows": 12,
+  }
   config = tiny_run.config("own_pairs", "smollm2_135m_smoke", **made)
   own_pairs.run(config, tmp_path / "run")
   lines = (tmp_path / "run" / own_pairs.ROWS).read_text()
