@@ -24,7 +24,7 @@ FAST := critics dependencies doctor doctor_beginnings doctor_estimates doctor_or
   objects plan_chips preferences prompt_columns prompt_formats published questions readings \
   repeated rlaif_claims schemas ser_selector sources stop summaries synthetic synthetic_letters transcripts verify_answers winrates
 
-.PHONY: demo instructions rlaif test check types fast mutants paper base base_weak base_words clean
+.PHONY: demo instructions rlaif test check types fast mutants smokes paper base base_weak base_words clean
 
 demo: $(BASE)
 	$(RUN) launch/train.py --config=configs/pit.py:tiny --workdir=runs/demo
@@ -79,6 +79,10 @@ fast: $(WITH_EXTRAS)
 # Whether the tests see faults that are put in on purpose; an hour or so.
 mutants: $(WITH_EXTRAS)
 	$(PROGRAMS) $(RUN) tests/mutants.py
+
+# Whole recipes with SmolLM2, which is fetched; some ten minutes each.
+smokes: $(WITH_EXTRAS)
+	$(PROGRAMS) $(RUN) -m pytest --smokes -m smoke $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

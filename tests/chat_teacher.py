@@ -16,7 +16,7 @@ from pit_jax.models import pure
 
 # (the contents of all turns, the model that is asked) → its reply; None: a message without a text.
 Reply = Callable[[list[str], str], str | None]
-MODELS = ["tiny", pytest.param("smollm2", marks=pytest.mark.slow)]
+MODELS = ["tiny", pytest.param("smollm2", marks=pytest.mark.smoke)]
 
 
 class Handler(judge_server.Handler):

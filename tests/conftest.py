@@ -43,8 +43,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs/ is no part of the installed package
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+  """Adds what has whole recipes train a pretrained model."""
+  parser.addoption("--smokes", action="store_true", help="run the tests that are marked smoke, too")
+
+
+def pytest_collection_modifyitems(config, items):
   """Puts the files that take long first, so that no worker is left alone with one at the end."""
+  if not config.getoption("--smokes"):
+    skipped = pytest.mark.skip(reason="trains SmolLM2 for many minutes; run make smokes")
+    for item in items:
+      if item.get_closest_marker("smoke"):
+        item.add_marker(skipped)
   long = {item.path for item in items if item.get_closest_marker("slow")}
   items.sort(key=lambda item: item.path not in long)
 
