@@ -117,22 +117,22 @@ def queued(
   wanted = np.asarray(limits, np.int32)
   rows = max(sizes.mixed // PLACES, 1)
   how = {"length": max(limits), "eos_id": NO_TOKEN, "pad_id": 0}
-  noise = (jax.random.key(0), np.float32(0))
+  key = jax.random.key(0)
 
   def start():
     mesh = mesh_of_one()
     read = inference.laid_out(model, mesh, params)
     if not in_batches:
       s = decode.Settings(**how, **inference.ways_on(mesh, is_ragged=True))
-      asked = (model, mesh, s, read, prompts, *noise)
+      asked = (model, mesh, s, read, prompts, key, 0.0)
       return lambda: continuous.sample(*asked, rows=rows, limits=wanted)
 
     sample = inference.sampling(model, mesh, is_ragged=True, **how)
     ordered = list(batches.in_order((prompts, wanted), rows, by_length=True))
-    return lambda: [
-      jax.device_get(sample(read, *jax.tree.map(jnp.asarray, (asked,)), *noise, jnp.asarray(limit)))
-      for (asked, limit), _ in ordered
-    ]
+    given = [jax.tree.map(jnp.asarray, batch) for batch, _ in ordered]
+    return lambda: jax.block_until_ready(
+      [sample(read, asked, key, jnp.float32(0), limit) for asked, limit in given]
+    )
 
   return timing.Case(QUEUED, sum(limits), start)
 
