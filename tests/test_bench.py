@@ -72,7 +72,7 @@ def test_every_part_is_measured_and_models_are_as_they_were(
 def test_a_choice_of_cases_is_measured(directory, tmp_path):
   path = tmp_path / "bench.json"
   run(f"--model={directory}", *ARGUMENTS, "--cases=batch 3,mixed", f"--json={path}")
-  assert [row["name"] for row in json.loads(path.read_text())["cases"]] == NAMES[1:3]
+  assert [row["name"] for row in json.loads(path.read_text())["cases"]] == NAMES[1:4]
   with pytest.raises(SystemExit, match=r"no case has 'kto' in its name; there are .*'sft'.*'dpo'"):
     run(f"--model={directory}", *ARGUMENTS, "--cases=sft,kto")
 
@@ -225,7 +225,7 @@ def test_the_peer_does_the_same_work(directory, tmp_path):
   chosen = "--cases=generate,sft,dpo,lay out"  # what has a peer, and one that has none
   run(f"--model={directory}", "--peer", *ARGUMENTS, chosen, f"--json={tmp_path / 'bench.json'}")
   rows = json.loads((tmp_path / "bench.json").read_text())["cases"]
-  assert [row["name"] for row in rows] == [*NAMES[:3], "lay out weights", "sft", "dpo"]
+  assert [row["name"] for row in rows] == [*NAMES[:4], "lay out weights", "sft", "dpo"]
   assert [row["name"] for row in rows if "ratio" in row] == [*NAMES[:3], "sft", "dpo"]
 
 
