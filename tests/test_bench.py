@@ -226,7 +226,7 @@ def test_the_peer_does_the_same_work(directory, tmp_path):
   run(f"--model={directory}", "--peer", *ARGUMENTS, chosen, f"--json={tmp_path / 'bench.json'}")
   rows = json.loads((tmp_path / "bench.json").read_text())["cases"]
   assert [row["name"] for row in rows] == [*NAMES[:4], "lay out weights", "sft", "dpo"]
-  assert [row["name"] for row in rows if "ratio" in row] == [*NAMES[:3], "sft", "dpo"]
+  assert [row["name"] for row in rows if "ratio" in row] == [*NAMES[:4], "sft", "dpo"]
 
 
 @compiles
