@@ -165,7 +165,7 @@ class Inference:
       drafts: what the responses to each prompt are likely to repeat, N / k of them; None: nothing.
     """
     params = laid_out(self.language, self.mesh, layout.to_devices(params))
-    if self.by_length and len(prompts.tokens) * samples > self.batch_size:
+    if self.by_length and len(prompts.tokens) * samples > continuous.FEW_BATCHES * self.batch_size:
       ways = decode.Settings(**self._of(samples), **ways_on(self.mesh, is_ragged=True))
       asked = (self.language, self.mesh, ways, params, prompts, key, temperature)
       return continuous.sample(*asked, self.batch_size, top_p=top_p, drafts=drafts)
