@@ -23,10 +23,10 @@ def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   config.model.base = "models/smollm2"
   config.data.source = "instructions"
   config.data.rows = 3_200  # prompts
-  # One fold, of which the prompts alone are read: whoever trains on the rows divides them.
+  # All prompts are asked, held out or not: whoever trains on the rows divides them.
   config.data.folds = config.data.prompts_only = ("rl",)
   config.data.fold_sizes = (1.0,)
-  config.data.held_out = 0.0
+  config.data.held_out = 0.5
   config.data.max_prompt_length = 160
   config.data.max_response_length = 96
   config.inference_batch_size = 32

@@ -136,7 +136,7 @@ def test_a_chat_models_answers_become_rows_and_are_asked_for_once(model, tmp_pat
     "model__lora__rank": 0,
     "data__max_prompt_length": 192,
     "data__rows": 12,
-    "data__held_out": 0.0,
+    "data__held_out": 0.5,
   }
   config = tiny_run.config("own_pairs", "smollm2_135m_smoke", **made)
   own_pairs.run(config, tmp_path / "run")

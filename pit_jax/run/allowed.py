@@ -155,7 +155,7 @@ def of(config: ml_collections.ConfigDict, method: kinds.Method) -> dict[str, ran
 
   Those of sections of a recipe's own, which no kind of job has, are its own to check.
   """
-  if not method.kinds:  # it trains no network, and has keys of its own alone
+  if "data" not in config:  # it has no network, and keys of its own alone
     return dict(method.allowed)
   folds = tuple(config.data.folds) if preferences.are_folds(config.data.folds) else ()
   table = {**COMMON, **_by_folds(folds), **method.allowed}
