@@ -4,15 +4,12 @@ import json
 import math
 import random
 
-import chats
+import chat_teacher
 import numpy as np
-import published
 import pytest
-import smollm2
 import tiny_run
 
 from pit_jax.data import sources
-from pit_jax.models import pure
 from pit_jax.recipes import own_pairs
 from pit_jax.tasks import constraints, instructions
 
@@ -68,7 +65,7 @@ def test_gold_is_the_weighted_share_of_constraints_and_readability():
   assert instructions.gold(PROMPT, plain) == pytest.approx(8 / 5 + 2)
   best = "Lena bakes bread. Flour and water rest for a day. Then it rises Lena."
   assert instructions.golds([PROMPT], [best]) == [10.0]
-  assert instructions.gold(PROMPT, "") == 8 * 1 / 5 * 0 + 0  # an empty answer meets nothing
+  assert instructions.gold(PROMPT, "") == 0.0  # an empty answer meets nothing
   assert instructions.readable([PROMPT, PROMPT], [best, ""]) == [1.0, 0.0]
 
 
@@ -124,10 +121,7 @@ def test_labels_follow_the_difference_of_gold_by_the_logistic_law():
 @pytest.fixture(params=["tiny", pytest.param("smollm2", marks=pytest.mark.slow)])
 def model(request, tmp_path):
   """The directory of a chat model."""
-  if request.param == "smollm2":
-    return smollm2.directory()
-  words = chats.save(tmp_path / "tiny", "chatml", texts=published.letters(), vocabulary=500)
-  return published.directory_of(tmp_path / "tiny", pure.language_model, words)
+  return chat_teacher.model(request.param, tmp_path)
 
 
 def test_a_chat_models_answers_become_rows_and_are_asked_for_once(model, tmp_path, monkeypatch):

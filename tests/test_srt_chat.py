@@ -3,19 +3,17 @@
 import json
 from unittest import mock
 
-import chats
+import chat_teacher
 import jax
 import judge_server
 import numpy as np
 import published
 import pytest
-import smollm2
 import tiny_run
 from test_endpoint import KEY
 
 from pit_jax.data import critiques
 from pit_jax.feedback import endpoint, named
-from pit_jax.models import pure
 from pit_jax.recipes import srt
 from pit_jax.stages import criticism
 
@@ -43,10 +41,7 @@ class Teacher(judge_server.Handler):
 @pytest.fixture(params=["tiny", pytest.param("smollm2", marks=pytest.mark.slow)])
 def model(request, tmp_path):
   """The directory of a chat model."""
-  if request.param == "smollm2":
-    return smollm2.directory()
-  words = chats.save(tmp_path / "tiny", "chatml", texts=published.letters(), vocabulary=500)
-  return published.directory_of(tmp_path / "tiny", pure.language_model, words)
+  return chat_teacher.model(request.param, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")

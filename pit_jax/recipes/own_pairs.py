@@ -133,15 +133,10 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     )
 
 
-def _nothing(*_) -> None:
-  """Trains nothing: the run writes rows."""
-
-
 RECIPE = recipe.Recipe(
   name="own_pairs",
   kinds={},
   stages=lambda config: (),
-  train=_nothing,
   run=run,
   allowed=ALLOWED,
   problems=problems,

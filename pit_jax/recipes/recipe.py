@@ -32,7 +32,7 @@ class Recipe:
     kinds: kind of job → what sections of it are; see `kinds.Kind`.
     stages: configuration → the stages of a run, in order.
     train: context → what it trained, or reads back from the checkpoints of a finished run: a
-      `stages.trained.Trained` of each model, by name or in a record.
+      `stages.trained.Trained` of each model, by name or in a record. Nothing, where `run` does all.
     exported: what was trained → arguments of `export.save`: models, zero_point, published; None:
       nothing is exported.
     subject: (context, what was trained) → the finished run as its experiments see it.
@@ -55,7 +55,7 @@ class Recipe:
   name: str
   kinds: Mapping[str, kinds.Kind]
   stages: Callable[[ml_collections.ConfigDict], Sequence[kinds.Stage]]
-  train: Callable[[Any], Any]
+  train: Callable[[Any], Any] = lambda context: None
   exported: Callable[[Any], dict[str, Any]] | None = None
   subject: Callable[[Any, Any], Any] | None = None
   experiments: Mapping[str, Callable[[Any], dict]] = dataclasses.field(default_factory=dict)

@@ -24,8 +24,8 @@ from pit_jax.rollout import decode, decode_state
 from pit_jax.types import Params, Prompts, Responses
 
 FILLED = 8  # what part of the places is filled at a time: the eighth
-# Up to so many batches are asked as batches: places that are given on take twice the programs. Of
-# SmolLM2-135M on two CPU cores these took 50 s more to compile, and sampling 0.65 of the time.
+# Up to so many batches are asked as batches: places that are given on take twice the programs, for
+# which few prompts do not pay. `pit bench --cases=many` compares the two once they are compiled.
 FEW_BATCHES = 4
 
 

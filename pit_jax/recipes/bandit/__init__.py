@@ -166,15 +166,10 @@ def _mean(policy: jax.Array) -> float:
   return float(policies.expected_reward(policy))
 
 
-def _nothing(*_) -> None:
-  """Trains nothing: the run computes all there is."""
-
-
 RECIPE = recipe.Recipe(
   name="bandit",
   kinds={},
   stages=lambda config: (),
-  train=_nothing,
   run=run,
   allowed=ALLOWED,
   page=page.PAGE,
