@@ -106,5 +106,6 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   chat.shrink(config, config.sft, config.correct)
   config.data.max_prompt_length, config.data.max_response_length = 96, 48
   # Two iterations in each round of the arm that has two, of which one is the value's alone.
-  config.rl.steps, config.rl.batch_size, config.rl.value_warmup = 4, 8, 1
+  config.rl.steps, config.rl.value_warmup = 4, 1
+  config.rl.batch_size, config.rl.minibatches = 4, 2
   config.save_every_rl = 2

@@ -5,15 +5,34 @@ python launch/train.py --config=configs/instructors.py:tiny --workdir=runs/instr
 A target answers problems; a verifier says which answers are wrong; an instructor writes exercises
 like the problems that it failed on, with worked answers, and the target is fine-tuned on them; then
 again. Arms differ in the problems that the instructor is shown.
+
+On problems of one's own, rows {prompt, chosen, rejected, answer} of which prompt and right answer
+alone are read, `smollm2_135m` teaches a chat model, as it is, by a model behind an endpoint, whose
+key is OPENAI_API_KEY of the environment. `smollm2_135m_smoke` is cut to a few steps for two CPU
+cores, so that it can show nothing but that every part works.
+
+python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
+python launch/train.py --config=configs/instructors.py:smollm2_135m --workdir=runs/instructors \\
+    --config.model.base=models/smollm2 --config.data.source=jsonl:problems.jsonl \\
+    --config.feedback.raters.sound.path=problems.jsonl \\
+    --config.feedback.writers.instructor.base_url=http://localhost:8000/v1 \\
+    --config.feedback.writers.instructor.model=some-model \\
+    --config.evaluation.reward_model=models/judge
 """
 
 import ml_collections
 
-from pit_jax.configs import common
+from pit_jax.configs import chat, common
+
+SIZES = (*common.SIZES, *chat.SIZES)
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `instructors`."""
+  if size not in SIZES:
+    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  name = size
+  size = "small" if name in chat.SIZES else name
   config = common.get_config(size)
   config.recipe = (
     "instructors"  # the method: a recipe's name, or the path of a file that declares one
@@ -38,6 +57,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     config.instructors.exercises = 1_280
     config.practice.epochs = 2.0
     config.evaluation.prompts = 800
+  if name in chat.SIZES:
+    _chat(config)
+  if name.endswith("_smoke"):
+    _shrink(config)
   return config.lock()
 
 
@@ -98,3 +121,33 @@ def _embedded_feedback() -> ml_collections.ConfigDict:
       "right": {"kind": "function", "function": f"{task}.kinds:right_answers"},
     },
   })  # fmt: skip
+
+
+def _chat(config: ml_collections.ConfigDict) -> None:
+  """Sets a chat model, a file of problems with their answers, an instructor behind an endpoint."""
+  chat.use_model(config, "jsonl:problems.jsonl")
+  config.data.folds, config.data.fold_sizes = ("practice",), ()
+  config.data.max_prompt_length, config.data.max_response_length = 256, 192
+  config.sft.fold = "practice"  # nobody is imitated
+  config.practice.learning_rate = 2e-4
+  study = config.instructors
+  study.author, study.taught, study.other = "", (), ""
+  study.classify = ""
+  study.form = "number"
+  config.feedback = ml_collections.ConfigDict({
+    "writers": {"instructor": chat.behind_endpoint(max_tokens=768)},
+    "raters": {
+      "sound": {"kind": "verifier", "path": "problems.jsonl", "form": "number"},
+      # The same, of held-out problems.
+      "right": {"kind": "verifier", "path": "", "form": "number"},
+    },
+  })  # fmt: skip
+  config.feedback.raters.right.path = config.feedback.raters.sound.get_ref("path")  # named once
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+  """Cuts the one round that is left to a few steps of a few short rows."""
+  chat.shrink(config, config.practice)
+  config.data.max_prompt_length, config.data.max_response_length = 96, 48
+  config.instructors.rounds, config.instructors.exercises = 1, 12
+  config.instructors.neighbours = 2

@@ -1,13 +1,13 @@
 """A real chat model learns from exercises that an endpoint writes from its own errors."""
 
-import json
 import math
 import random
 import re
 from unittest import mock
 
+import chat_teacher
 import judge_server
-import ml_collections
+import published
 import pytest
 import smollm2
 import tiny_run
@@ -57,29 +57,19 @@ def taught(body, server):
 
 
 def configured(folder, url):
-  rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no"} for prompt in SUMS + PRODUCTS]
-  (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-  key = [{"prompt": prompt, "answer": str(worth(prompt))} for prompt in SUMS + PRODUCTS]
-  (folder / "key.jsonl").write_text("".join(json.dumps(row) + "\n" for row in key))
-  made = tiny_run.config(
-    "instructors", "small", model__base=str(smollm2.directory()), model__lora__rank=4,
-    model__unroll=False, data__source=f"jsonl:{folder / 'problems.jsonl'}", data__rows=None,
-    data__folds=("practice",), data__fold_sizes=(), data__held_out=0.2, data__validation=0.1,
-    data__max_prompt_length=64, data__max_response_length=24, inference_batch_size=8,
-    practice__steps=2, practice__batch_size=4, sft__fold="practice", instructors__author="",
-    instructors__taught=(), instructors__other="", instructors__rounds=1, temperature=0.0,
-    instructors__exercises=12, instructors__neighbours=2, instructors__form="number",
-    instructors__classify=f"{__name__}:kind_of", instructors__writing_temperature=0.0,
-    instructors__temperature=0.0, evaluation__prompts=6,
-  ).unlock()  # fmt: skip
-  made.feedback = ml_collections.ConfigDict({
-    "writers": {"instructor": {"kind": "endpoint", "model": "teacher", "base_url": url}},
-    "raters": {
-      "sound": {"kind": "verifier", "path": str(folder / "key.jsonl"), "form": "number"},
-      "right": {"kind": "function", "function": f"{__name__}:right_answers"},
-    },
-  })  # fmt: skip
-  return made.lock()
+  rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no", "answer": str(worth(prompt))}
+          for prompt in SUMS + PRODUCTS]  # fmt: skip
+  source = chat_teacher.source(folder, rows)
+  return tiny_run.config(
+    "instructors", "smollm2_135m_smoke", model__base=str(smollm2.directory()), model__lora__rank=4,
+    data__source=source, data__rows=None, data__validation=0.1, data__length_buckets=False,
+    data__max_prompt_length=64, data__max_response_length=24, temperature=0.0,
+    practice__steps=2, instructors__classify=f"{__name__}:kind_of",
+    instructors__writing_temperature=0.0, instructors__temperature=0.0, evaluation__prompts=6,
+    feedback__writers__instructor__base_url=url,
+    feedback__raters__sound__path=source.removeprefix("jsonl:"),
+    evaluation__reward_model=str(published.foreign(folder / "judge")),
+  )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -113,7 +113,7 @@ def test_configurations_ask_language_models_by_principles(tmp_path):
     mock.patch.object(factories.Given, "published", lambda *_: None),
   ):
     named.build(context, "raters", "self", principle=principles.Principle("p", "P.", "N."))
-  assert seen["given"][0] == "self" and seen["given"][-1] == "P."
+  assert seen["given"][0] == "self" and seen["given"][-2:] == ("P.", "feedback.raters.self")
 
 
 # Letters
