@@ -17,8 +17,7 @@ python launch/train.py --config=configs/cot.py:smollm2_135m --workdir=runs/cot \
     --config.model.base=models/smollm2 --config.data.source=jsonl:problems.jsonl \\
     --config.feedback.raters.answer.path=problems.jsonl \\
     --config.feedback.writers.teacher.base_url=http://localhost:8000/v1 \\
-    --config.feedback.writers.teacher.model=some-model \\
-    --config.evaluation.reward_model=models/judge
+    --config.feedback.writers.teacher.model=some-model
 """
 
 import ml_collections
@@ -134,14 +133,14 @@ def _chat(config: ml_collections.ConfigDict) -> None:
     },
     "raters": {
       "answer": {"kind": "verifier", "path": "problems.jsonl", "form": "number"},
-      # The same, of held-out prompts.
-      "right": {"kind": "verifier", "path": "", "form": "number"},
+      # The same of held-out prompts, from which nobody learns; an answer scores 1 or 0.
+      "right": {"kind": "verifier", "path": "", "form": "number", "scores": True},
     },
   })  # fmt: skip
   # One file, which is named once.
   path = config.feedback.raters.answer.get_ref("path")
   config.feedback.writers.key.path = config.feedback.raters.right.path = path
-  config.evaluation.judges = ("right",)
+  config.evaluation.judges, config.evaluation.reward_model = ("right",), ""
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:

@@ -16,8 +16,7 @@ python launch/train.py --config=configs/instructors.py:smollm2_135m --workdir=ru
     --config.model.base=models/smollm2 --config.data.source=jsonl:problems.jsonl \\
     --config.feedback.raters.sound.path=problems.jsonl \\
     --config.feedback.writers.instructor.base_url=http://localhost:8000/v1 \\
-    --config.feedback.writers.instructor.model=some-model \\
-    --config.evaluation.reward_model=models/judge
+    --config.feedback.writers.instructor.model=some-model
 """
 
 import ml_collections
@@ -138,11 +137,12 @@ def _chat(config: ml_collections.ConfigDict) -> None:
     "writers": {"instructor": chat.behind_endpoint(max_tokens=768)},
     "raters": {
       "sound": {"kind": "verifier", "path": "problems.jsonl", "form": "number"},
-      # The same, of held-out problems.
-      "right": {"kind": "verifier", "path": "", "form": "number"},
+      # The same of held-out problems, on which nobody is taught; an answer scores 1 or 0.
+      "right": {"kind": "verifier", "path": "", "form": "number", "scores": True},
     },
   })  # fmt: skip
   config.feedback.raters.right.path = config.feedback.raters.sound.get_ref("path")  # named once
+  config.evaluation.reward_model = ""
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:

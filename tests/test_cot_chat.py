@@ -9,7 +9,6 @@ from unittest import mock
 import chat_teacher
 import jax
 import numpy as np
-import published
 import pytest
 import tiny_run
 from test_endpoint import KEY
@@ -106,7 +105,6 @@ def configured(name, folder, url):
     reward__steps=2, reward__batch_size=4, cot__most_failed=0.4,
     feedback__raters__answer__path=source.removeprefix("jsonl:"),
     feedback__writers__teacher__base_url=url,
-    evaluation__reward_model=str(published.foreign(folder / "judge")),
   )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from unittest import mock
 
 import chat_teacher
 import judge_server
-import published
 import pytest
 import smollm2
 import tiny_run
@@ -68,7 +67,6 @@ def configured(folder, url):
     instructors__writing_temperature=0.0, instructors__temperature=0.0, evaluation__prompts=6,
     feedback__writers__instructor__base_url=url,
     feedback__raters__sound__path=source.removeprefix("jsonl:"),
-    evaluation__reward_model=str(published.foreign(folder / "judge")),
   )  # fmt: skip
 
 

@@ -90,6 +90,21 @@ def test_files_and_functions_verify_together(tmp_path):
   assert rater.score is None  # of some prompts it knows nothing
 
 
+def test_a_file_that_knows_every_prompt_scores_single_answers(tmp_path):
+  path = tmp_path / "right.jsonl"
+  path.write_text('{"prompt": "2 + 2?", "answer": "4"}\n{"prompt": "3 + 3?", "answer": "6"}\n')
+  section = {"kind": "verifier", "path": str(path), "form": "number"}
+  rater = built("key", key=section | {"scores": True})
+  questions = ["2 + 2?", "3 + 3?", "3 + 3?"]
+  scored = rater.score(questions, ["so 4", "so 4", "it is 6"])
+  np.testing.assert_array_equal(scored, [1.0, 0.0, 1.0])
+  compared = rater.verdicts(questions, ["4", "4", "6"], ["4", "6", "5"]).difference
+  np.testing.assert_array_equal(compared, [0.0, -1.0, 1.0])
+  with pytest.raises(ValueError, match="no right answer in the file to the prompt '5 . 5.'; add"):
+    rater.score(["5 + 5?"], ["10"])
+  assert built("key", key=section | {"scores": False}).score is None
+
+
 @pytest.mark.parametrize(("right", "seed"), [(0.8, 0), (0.5, 3), (1.0, 0), (0.0, 1)])
 def test_a_verifier_errs_as_often_as_it_is_said_to_and_always_on_the_same(right, seed):
   passes = verifier.function("noisy", f"{HERE}:ends_well", right, seed)

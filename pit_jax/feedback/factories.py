@@ -290,7 +290,7 @@ KINDS = {
     "gap_model": Kind(_gap_model, ("model",)),
     "language_model": Kind(_language_model, ("model",), _JUDGED),
     "annotations": Kind(lambda g: annotations.rater(g.name, g.section.path), ("path",)),
-    "verifier": Kind(_verified, ("path", "form"), ("prompt", "answer")),
+    "verifier": Kind(_verified, ("path", "form"), ("prompt", "answer", "scores")),
     verifier.CHECK: Kind(_verified, ("function",), ("right", "seed")),
     VERIFIED: Kind(_verified, ("verifiers",)),
     "function": Kind(_function, ("function",), ("tie",)),

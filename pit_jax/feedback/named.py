@@ -15,7 +15,7 @@ import ml_collections
 
 from pit_jax import config_keys, configurations, ranges
 from pit_jax.data import principles
-from pit_jax.feedback import factories, judges, language_models, router, writers
+from pit_jax.feedback import factories, judges, language_models, router, verifier, writers
 from pit_jax.run import allowed
 from pit_jax.run import context as contexts
 from pit_jax.tasks import verify
@@ -26,6 +26,7 @@ _RANGES = {  # of fields, whatever the kind
   **dict.fromkeys(("model", "directory", "path", "function", "prompt", "response"), ranges.SAID),
   "answer": ranges.SAID,
   "form": ranges.one_of(*verify.FORMS),
+  "scores": ranges.SWITCH,
   **dict.fromkeys(("writer", "critic"), ranges.SAID),
   **dict.fromkeys(
     ("raters", "verifiers"), ranges.names_of("the names of one rater or more", least=1)
@@ -243,3 +244,16 @@ def members(raters: Section | Mapping[str, Any], name: str) -> list[str]:
     return list(raters[name].raters)
   asked = [one for _, rater in raters[name].raters for one in members(raters, rater)]
   return list(dict.fromkeys(asked))
+
+
+def scores(raters: Section | Mapping[str, Any], name: str) -> bool:
+  """Returns whether a rater of `feedback.raters` scores single answers, by its section.
+
+  The rungs of several verifiers are no such score: what one of them passes is not yet right.
+  """
+  section = raters[name]
+  if section.kind == "function":
+    return judges.function(section.function).score is not None
+  if section.kind in factories.VERIFIERS:
+    return verifier.scores_answers(section)
+  return section.kind in ("reward_model", factories.GOLD)

@@ -50,7 +50,8 @@ def of(name: str, verifiers: Sequence[Passing], *, scores: bool = False) -> judg
   Args:
     name: of the rater.
     verifiers: of the final answer first, then of what leads to it.
-    scores: whether single texts are scored, too, which needs verifiers that know every prompt.
+    scores: whether single texts are scored, too, which needs verifiers that know every prompt; of
+      another one a ValueError is raised.
   """
 
   def worth(questions, texts):
@@ -72,14 +73,29 @@ def of(name: str, verifiers: Sequence[Passing], *, scores: bool = False) -> judg
     total = worth(questions, texts)
     return np.where(np.isnan(total), np.nan, (total == len(verifiers)).astype(float))
 
-  score = worth if scores else None
+  def scored(questions, texts):
+    total = worth(questions, texts)
+    for place in np.flatnonzero(np.isnan(total)):
+      prompt = _shown(conversations.said(questions[place]))
+      raise ValueError(
+        f"the verifier {name} is to score every answer, and has {ABSENT} to the prompt {prompt!r}; "
+        "add one, or set its scores=False, which leaves such prompts out and compares alone"
+      )
+    return total
+
+  score = scored if scores else None
   return judges.Judge(name, verdicts, score, judges.EXACT_TIE, passes=passes_all)
 
 
 def of_sections(name: str, sections: Mapping[str, Any]) -> judges.Judge:
   """Returns the verifiers of sections by their names as one rater; see `of`."""
-  scores = all(section["kind"] == CHECK for section in sections.values())
+  scores = all(map(scores_answers, sections.values()))
   return of(name, [_passing(*one) for one in sections.items()], scores=scores)
+
+
+def scores_answers(section: Section) -> bool:
+  """Returns whether a verifier scores single answers: a function does, a file if it is told to."""
+  return section["kind"] == CHECK or bool(section.get("scores", False))
 
 
 def passing(raters: Section, name: str) -> Passing:
@@ -174,12 +190,15 @@ def function(name: str, place: str, right: float | int = 1.0, seed: int = 0) -> 
     return float(said) if not errs else 1.0 - said
 
   def _wrong(what, prompt):
-    shown = prompt if len(prompt) <= 80 else f"{prompt[:40]}…{prompt[-40:]}"
-    return f"the verifier {name} ({place}) {what} for the prompt {shown!r}; {CALLED}"
+    return f"the verifier {name} ({place}) {what} for the prompt {_shown(prompt)!r}; {CALLED}"
 
   return lambda questions, texts: np.array(
     [passes_one(*pair) for pair in zip(questions, texts, strict=True)], float
   )
+
+
+def _shown(prompt: str) -> str:
+  return prompt if len(prompt) <= 80 else f"{prompt[:40]}…{prompt[-40:]}"
 
 
 def _line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import ml_collections
 from pit_jax import ranges
 from pit_jax.data import conversations
 from pit_jax.evaluate import subject
-from pit_jax.feedback import factories, judges
+from pit_jax.feedback import factories, named
 from pit_jax.losses import preference
 from pit_jax.run import kinds
 
@@ -157,13 +157,8 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
       f"dpo.token_weights={config.dpo.token_weights!r}: cot.weights names the arms that have "
       f"weights; use {preference.EVERY!r}"
     )
-  functions = [
-    raters[name].function
-    for name in config.evaluation.judges
-    if name in raters and raters[name].get("kind") == "function"
-  ]
   # What scores single answers, as one that says which are right, is a judge.
-  if not any(judges.function(name).score for name in functions):
+  if not any(named.scores(raters, name) for name in config.evaluation.judges if name in raters):
     yield from subject.unjudged(config)
 
 

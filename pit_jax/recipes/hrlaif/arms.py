@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from pit_jax import config_keys, ranges
-from pit_jax.feedback import factories, judges, labels, named, router
+from pit_jax.feedback import factories, labels, named, router
 from pit_jax.run import kinds
 from pit_jax.stages import rewards
 
@@ -124,10 +124,10 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
         f"hrlaif.{key}={name!r} labels what is trained on; name a judge that does not, such as the "
         "same rater with another seed"
       )
-  if c.satisfaction in raters and not _scores(raters[c.satisfaction]):
+  if c.satisfaction in raters and not named.scores(raters, c.satisfaction):
     yield (
       f"hrlaif.satisfaction={c.satisfaction!r} only compares; name a judge that scores single "
-      "answers, such as a function of (questions, answers) or a check"
+      "answers, such as a function of (questions, answers), a check, or a verifier with scores=True"
     )
   systems = [arm.rater for arm in of(config)]
   if twice := [name for name in dict.fromkeys(systems) if systems.count(name) > 1]:
@@ -147,17 +147,10 @@ def _unjudged(config: ml_collections.ConfigDict) -> Iterator[str]:
   raters = config.get("feedback", {}).get("raters", {})
   partial = trainers(config)
   others = [name for name in config.evaluation.judges if name in raters and name not in partial]
-  scoring = [name for name in others if _scores(raters[name])]
+  scoring = [name for name in others if named.scores(raters, name)]
   is_gold = config_keys.is_embedded(config.data.source) and factories.GOLD not in partial
   if not (is_gold or scoring or config.evaluation.reward_model):
     yield (
       "nobody who labelled nothing scores single answers; name a function or a check of "
       "feedback.raters in evaluation.judges, or a model as evaluation.reward_model"
     )
-
-
-def _scores(rater: Any) -> bool:
-  """Returns whether a rater scores single answers, by its section."""
-  if rater.kind == "function":
-    return judges.function(rater.function).score is not None
-  return rater.kind in ("check", "reward_model", factories.GOLD)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pit_jax import configurations, ranges
 from pit_jax.data import batches, conversations, preferences
-from pit_jax.feedback import exercises, factories, judges
+from pit_jax.feedback import exercises, factories, named
 from pit_jax.run import kinds
 from pit_jax.stages import feedback
 from pit_jax.statistics import nearest
@@ -172,10 +172,10 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
 
   if c.judge not in config.evaluation.judges:
     yield _unknown("judge", c.judge, "evaluation.judges", config.evaluation.judges)
-  elif c.judge in raters and not scores(raters[c.judge]):
+  elif c.judge in raters and not named.scores(raters, c.judge):
     yield (
       f"instructors.judge={c.judge!r} only compares; name a judge that scores single answers, such "
-      "as a function of (questions, answers) or a check"
+      "as a function of (questions, answers), a check, or a verifier with scores=True"
     )
   elif c.judge in chooses(config):
     yield (f"instructors.judge={c.judge!r} chooses what is trained on; name a judge that does not")
@@ -215,10 +215,3 @@ def _unknown(key: str, name: str, where: str, there: Iterable[str]) -> str:
   return (
     f"instructors.{key}={name!r}; use a name of {where}, which has {', '.join(there) or 'none'}"
   )
-
-
-def scores(rater: ml_collections.ConfigDict) -> bool:
-  """Returns whether a rater scores single answers, by its section."""
-  if rater.kind == "function":
-    return judges.function(rater.function).score is not None
-  return rater.kind in ("check", "reward_model")
