@@ -187,6 +187,20 @@ def test_a_temperature_without_effect_is_said_at_once(samples, tmp_path, caplog)
   assert asked.changes == (() if samples else ("temperature=0.7 without effect",))
 
 
+def test_replies_without_a_text_say_nothing_of_the_temperature(tmp_path, caplog):
+  def behave(handler, body):
+    if "drawn at random" in body["messages"][0]["content"]:
+      message = {"role": "assistant", "content": None}
+      said = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    else:
+      said = judge_server.completion({**body, "logprobs": False}, handler.server)
+    handler.send(200, json.dumps(said))
+
+  with speaking(behave) as server:
+    said, asked = verdicts(server, tmp_path, temperature=0.7, concurrency=1)
+  assert said.failures == {} and asked.changes == () and "ignore it" not in caplog.text
+
+
 # How long it is borne with
 
 

@@ -265,7 +265,7 @@ class Endpoint:
       file.count(self.name, tokens)
       texts.add(reply.text)
 
-    if len(texts) == 1:
+    if len(texts) == 1 and any(texts):  # replies without a text say nothing of the temperature
       change = f"temperature={self._settings.temperature} without effect"
       self._form = dataclasses.replace(self._form, changes=(*self._form.changes, change))
       LOG.warning(
