@@ -20,7 +20,11 @@ def use_model(config: ml_collections.ConfigDict, source: str) -> None:
 
 def behind_endpoint(max_tokens: int) -> dict:
   """Returns the section of a writer behind an endpoint, whose model and address are to be set."""
-  return {"kind": "endpoint", "model": "some-model", "base_url": "", "max_tokens": max_tokens}
+  return {
+    "kind": "endpoint", "model": "some-model", "base_url": "", "max_tokens": max_tokens,
+    "concurrency": 8, "requests_per_minute": 0.0, "timeout": 60.0,
+    "budget_requests": 0, "budget_tokens": 0, "input_price": 0.0, "output_price": 0.0,
+  }  # fmt: skip
 
 
 def shrink(config: ml_collections.ConfigDict, *jobs: ml_collections.ConfigDict) -> None:
@@ -29,8 +33,9 @@ def shrink(config: ml_collections.ConfigDict, *jobs: ml_collections.ConfigDict) 
   config.inference_batch_size = 8
   # For so few tokens, compiling layer by layer takes longer than it saves, and more memory.
   config.model.unroll = False
-  config.data.rows = 40
-  config.data.held_out, config.data.validation = 0.2, 0.2
+  # So many that every fold has rows that validate, on which judges find their unit.
+  config.data.rows = 48
+  config.data.held_out, config.data.validation = 0.2, 0.3
   for job in jobs:
     job.steps, job.batch_size = 4, 4
   config.evaluation.prompts = 8

@@ -73,7 +73,6 @@ MAY = (
   (r"cot\.unseen", ("",), "all prompts are learnt from"),
   (r"cot\.weights", ([],), "no arm has weights"),
   (r"cot\.anchor", (0, 2.5), "0 is no arm"),
-  (r"cot\.cut", (2.5,), "above 1 a number of words, rounded down"),
   (r"(cot|ares)\.most_failed|ares\.neutral", (0,), "none may; nothing is taken off"),
   (r"correct\.steps", (0,), "as many as the epochs take"),
   (r"correct\.epochs", (2.5,), "the last one in part"),

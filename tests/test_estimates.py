@@ -106,6 +106,31 @@ def test_of_a_series_the_first_pass_says_what_all_take(server, tmp_path, capsys)
   assert "1 request, 4 kept, ~5 tokens in" in capsys.readouterr().out
 
 
+def test_of_a_series_that_goes_on_what_was_kept_says_nothing_of_the_rest():
+  one = estimates.Estimate(4, 60, 40, 400, 0.5)
+  whole = estimates.Series(10).all_of(one)
+  assert (whole.requests, whole.read, whole.written) == (4 + 9 * 64, 10 * 580, 100 * 580)
+  assert whole.cost == 0.5 * 145 and whole.kept == 60
+  series = estimates.Series(3)
+  with estimates.within(series):
+    pass  # all of it was kept
+  assert series.passes == 2
+
+
+@pytest.mark.parametrize(
+  ("written", "cost", "said"),
+  [
+    (262_499, 0.2049, "≤263k out, cost ≤0.21"),
+    (999_600, 0.0012, "≤1M out, cost ≤0.002"),
+    (1_000, 100.2, "≤1k out, cost ≤101"),
+    (12_300, 0.2, "≤12.3k out, cost ≤0.20"),
+    (640, 2_340_001.0, "≤640 out, cost ≤2.35M"),
+  ],
+)
+def test_bounds_are_rounded_up(written, cost, said):
+  assert said in estimates.Estimate(1, 0, 10, written, cost).line(("m",))
+
+
 def test_how_far_a_pass_is_is_said(server, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(progress, "EVERY", 0.0)
   with progress.shown():

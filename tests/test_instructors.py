@@ -2,6 +2,7 @@
 
 import collections
 import json
+import random
 from unittest import mock
 
 import jax.numpy as jnp
@@ -13,9 +14,10 @@ from instructors_run import ARMS, config, made, writing
 
 from pit_jax.feedback import exercises, writers
 from pit_jax.recipes import instructors, running
-from pit_jax.recipes.instructors import lessons, measures
+from pit_jax.recipes.instructors import arms, lessons, measures, page
+from pit_jax.report import diagram
 from pit_jax.rollout import embedding
-from pit_jax.stages import sft
+from pit_jax.stages import feedback, sft
 from pit_jax.tasks import classes, kinds
 
 ROUNDS = [f"{arm}_{number}" for number in (1, 2) for arm in ARMS]
@@ -253,3 +255,20 @@ def test_a_target_that_fails_on_nothing_stays_as_it_was(tmp_path):
   told = measures.about(context, study)
   assert told["le"] == "as the target: there was no problem to show an instructor"
   assert told["augmented"] == "after 1 round of exercises like problems drawn at random"
+
+
+def test_who_solved_nothing_is_shown_no_neighbours():
+  made = mock.Mock(spec=feedback.Completions)
+  answered = arms.Answered(made, ["a?", "b?"], ["1", "2"], [0.0, 0.0])
+  embed = mock.Mock(side_effect=AssertionError("nothing is near"))
+  made = arms.requests("lec", answered, config(), 2, random.Random(0), embed)
+  assert [one.question for one in made] == ["a?", "b?"] and not any(one.solved for one in made)
+
+
+@pytest.mark.parametrize("ended", ["le_1", "le_2", "augmented_2"])
+def test_the_picture_has_both_chains_where_an_arm_ended_early(results, ended):
+  told = {**results, "stages": {name: one for name, one in results["stages"].items()
+                                if name != ended}}  # fmt: skip
+  columns = page.pipeline(told)
+  assert [len(column.chains) for column in columns] == [2] * len(columns)
+  assert "nothing to write about" in str(columns) and diagram.draw(columns, wide=True)

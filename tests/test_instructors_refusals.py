@@ -6,10 +6,10 @@ from unittest import mock
 
 import pytest
 import tiny_run
-from instructors_run import ARMS, config, made
+from instructors_run import ARMS, config, made, writing
 
 from pit_jax.feedback import exercises, named, verifier, writers
-from pit_jax.recipes import instructors
+from pit_jax.recipes import instructors, running
 from pit_jax.recipes.instructors import arms, lessons, page
 from pit_jax.run import checks
 
@@ -88,11 +88,50 @@ def test_a_form_of_final_answers_is_asked_for_where_one_is_named(whole, tmp_path
 
 def test_replies_without_exercises_end_the_run(whole, tmp_path):
   with pytest.raises(ValueError) as error:
-    written(whole, tmp_path, ["No.", "Question: why?", block("how?")])
+    found = written(whole, tmp_path, ["No.", "Question: why?", block("how?")])
+    lessons.check_enough("le_1", found, writers.Writer("teacher", mock.Mock()))
   assert str(error.value).startswith(
     "le_1: of what teacher wrote too little is an exercise to train on (no exercise in the reply: "
     "1, no answer: 1, validates: 1); read rows/le_1_replies.jsonl"
   )
+  assert "replies are kept, so start in another workdir" in str(error.value)
+
+
+def test_a_control_about_which_nothing_of_use_is_written_ends_and_the_others_go_on(
+  tmp_path, caplog
+):
+  whole = exercises.instructor
+
+  def instructor(*given):
+    teacher = whole(*given)
+
+    def answer(asked, *more):
+      said = teacher.answer(asked, *more).texts
+      about = [exercises.read(one.turns[-1].content) for one in asked]
+      return writers.Written(
+        [["No."] if one.is_right else text for one, text in zip(about, said, strict=True)]
+      )
+
+    return writers.Writer(teacher.name, answer)
+
+  with writing(), mock.patch.object(exercises, "instructor", instructor):
+    study = instructors.RECIPE.train(tiny_run.build(config(instructors__rounds=1), tmp_path))
+  assert {*study.policies} == {"target", *ARMS} and not [*tmp_path.glob("checkpoints/le_right_1")]
+  assert study.policies["le_right"] is study.policies["target"]
+  assert "le_right_1: nothing that was written can be trained on; the arm ends" in caplog.text
+
+
+@pytest.mark.parametrize("rows", ["", '{"prompt": "q"}\n', '{"prompt": "q", "answer": "4"}\n'])
+def test_a_judge_without_right_answers_is_refused_before_anything_is_trained(rows, tmp_path):
+  path = tmp_path / "right.jsonl"
+  path.write_text(rows)
+  made = config(evaluation__judges=("right",)).unlock()
+  made.feedback.raters.right = {"kind": "verifier", "path": str(path), "form": "number",
+                                "scores": True}  # fmt: skip
+  with writing(), pytest.raises(ValueError, match="right") as error:
+    running.run(made.lock(), tmp_path / "run")
+  assert "right.jsonl" in str(error.value) or "no right answer in the file" in str(error.value)
+  assert not [*tmp_path.glob("run/checkpoints/*")] and not [*tmp_path.glob("run/rows/*")]
 
 
 def test_too_many_failed_requests_end_the_run(whole, tmp_path):

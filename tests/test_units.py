@@ -156,3 +156,48 @@ def test_a_form_that_cannot_be_read_back_is_refused(arguments, said):
   assert said in str(error.value)
   with pytest.raises(ValueError, match="lacks suggestion"):
     SHORT.write([units.Unit("a", "b", 1)])
+
+
+SHIPPED = units.Form(
+  "Place: {place}. Flaw: {flaw}. Severity: {severity}. Change: {suggestion}", "No flaws."
+)
+LINE = "Place: x. Flaw: y. Severity: 2. Change: z"
+
+
+@pytest.mark.parametrize(
+  ("reply", "severities", "failures"),
+  [
+    ("**Place**: x. **Flaw**: y. **Severity**: 3. **Change**: z", (3,), ()),
+    ("**Place:** x. **Flaw:** y. **Severity:** 3. **Change:** z", (3,), ()),
+    ("- **Place:** x.\n  **Flaw:** y.\n  **Severity:** **3**/5.\n  **Change:** z", (3,), ()),
+    ("_Place_: x. _Flaw_: y. _Severity_: _3_. _Change_: z", (3,), ()),
+    (f"• {LINE}\n+ {LINE}\na) {LINE}", (2, 2, 2), ()),
+    (f"{LINE}. {LINE}. {LINE}", (2, 2, 2), ()),
+    (f"{LINE}\n- Flaw: e. Severity: 4. Change: f", (2,), (units.NO_PLACE,)),
+    (f"{LINE}\n\nFlaw: e. Severity: 4. Change: f\n\n{LINE}", (2, 2), (units.NO_PLACE,)),
+    (f"```\n{LINE}\n```\nLet me know!", (2,), ()),
+    (f"{LINE}\n\nI hope that this helps: do ask.", (2,), ()),
+    ("Place: x.\nFlaw: y.\nSeverity: 2.\nChange:\n\nz", (2,), ()),
+  ],
+)
+def test_units_end_where_something_else_begins(reply, severities, failures):
+  listed = SHIPPED.read(reply)
+  assert tuple(unit.severity for unit in listed.units) == severities
+  assert listed.failures == failures
+  for unit in listed.units:
+    assert (unit.place, unit.flaw, unit.suggestion.rstrip(".")) == ("x", "y", "z")
+
+
+def test_a_place_that_a_change_names_begins_no_unit():
+  (unit,) = SHIPPED.read(f"{LINE}: name the place: Rome.").units
+  assert unit.suggestion == "z: name the place: Rome."
+
+
+def test_the_severity_of_merged_units_is_rounded_as_severities_are_written():
+  def both(*severities):
+    ones = [units.Unit("x", "y", one, "z") for one in severities]
+    (unit,) = units.merged([units.Classed(one, 5, True) for one in ones])
+    return unit.severity
+
+  assert [both(1, 2), both(2, 3), both(4, 5, 5)] == [2, 2, 5]
+  assert both(0.25, 0.5) == 0.38 and both(0.2, 0.3) == 0.25

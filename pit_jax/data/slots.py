@@ -11,9 +11,13 @@ import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_NUMBER = re.compile(r"(?P<number>[-+]?\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*(?P<most>\d+))?[\s.*_]*")
+_NUMBER = re.compile(
+  r"[*_]*(?P<number>[-+]?\d+(?:\.\d+)?)[*_]*(?:\s*(?:/|out of)\s*(?P<most>\d+))?[\s.*_]*"
+)
 # What models put before a label that begins a line, and around it: headings, lists, emphasis.
-_MARKS = r"(?:\A|\n)[ \t]*(?:(?:[#>*_-]+|\d+[.)])[ \t]*)*"
+_MARKS = r"(?:\A|\n)[ \t]*(?:(?:[#>*_•+–-]|\d+[.)]|[A-Za-z][.)])[ \t]*)*"
+# Emphasis at a label within a line; an underscore counts as a letter elsewhere.
+_EMPHASIS = r"[*_]*"
 
 
 class Part(NamedTuple):
@@ -74,18 +78,23 @@ def parse(
   return tuple(map(Part, labels, there, closings))
 
 
-def texts(parts: Sequence[Part], reply: str) -> dict[str, str | None]:
-  """Returns the text of each part of a reply, None of one whose label is not found in its turn."""
-  spans: list[tuple[int, int] | None] = []
+def spans(parts: Sequence[Part], reply: str) -> list[tuple[int, int] | None]:
+  """Returns where the labels of a reply stand, None for one that is not found in its turn."""
+  found: list[tuple[int, int] | None] = []
   end = 0
   for number, part in enumerate(parts):
     match = label(part.label, is_first=not number).search(reply, end)
-    spans.append(match.span() if match else None)
+    found.append(match.span() if match else None)
     end = match.end() if match else end
+  return found
 
+
+def texts(parts: Sequence[Part], reply: str) -> dict[str, str | None]:
+  """Returns the text of each part of a reply, None of one whose label is not found in its turn."""
+  there = spans(parts, reply)
   found = {}
-  for number, (part, span) in enumerate(zip(parts, spans, strict=True)):
-    following = next((one[0] for one in spans[number + 1 :] if one), len(reply))
+  for number, (part, span) in enumerate(zip(parts, there, strict=True)):
+    following = next((one[0] for one in there[number + 1 :] if one), len(reply))
     text = reply[span[1] : following].strip() if span else None
     found[part.name] = text and text.removesuffix(part.closing).rstrip()
   return found
@@ -99,11 +108,14 @@ def label(text: str, *, is_first: bool) -> re.Pattern:
     return re.compile(r"\A")
   begins_line = is_first or "\n" in text
   ends_in_colon = text.rstrip().endswith(":")
-  before = _MARKS if begins_line else r"(?<!\w)"
-  after = r"(?!\w)"
+  before = _MARKS if begins_line else rf"(?<![^\W_]){_EMPHASIS}"
+  after = rf"{_EMPHASIS}(?!\w)"
   if ends_in_colon:
     # A heading has its line to itself, and no colon.
-    after = r"[*_]*[ \t]*(?::[*_]*|(?=\n))" if begins_line else r"\s*:"
+    after = (
+      rf"{_EMPHASIS}[ \t]*(?::{_EMPHASIS}|(?=\n))" if begins_line
+      else rf"{_EMPHASIS}\s*:{_EMPHASIS}"
+    )  # fmt: skip
   return re.compile(f"{before}{words}{after}", re.IGNORECASE)
 
 

@@ -13,7 +13,7 @@ import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import ml_collections
@@ -34,6 +34,8 @@ FAILURES = (
   *(NO_PLACE, NO_FLAW, NO_SEVERITY, NO_NUMBER, OUT_OF_RANGE, NO_SUGGESTION),
 )
 _MISSING = dict(zip(PARTS, (NO_PLACE, NO_FLAW, NO_SEVERITY, NO_SUGGESTION), strict=True))
+# What ends a unit: an empty line, or the fence of a block.
+_REMARK = re.compile(r"\n[ \t]*(?=\n|```|\Z)")
 _ASKED = "…"  # what stands in the slots where a form is shown
 
 
@@ -161,13 +163,55 @@ class Form:
     if not begins:
       return Listed((), (critiques.NO_FORM,))
     pieces = [reply[i:j] for i, j in zip(begins, [*begins[1:], len(reply)], strict=True)]
-    read = [self._unit(piece) for piece in pieces]
+    read = [self._unit(text) for piece in pieces for text in self._single(piece)]
     units = tuple(unit for unit, failure in read if not failure)
     return Listed(units, tuple(failure for _, failure in read if failure))
 
   @functools.cached_property
   def _beginning(self) -> re.Pattern:
     return slots.label(self._parts[0].label, is_first=True)
+
+  @functools.cached_property
+  def _within(self) -> re.Pattern:
+    """What begins a unit in a line that has begun."""
+    return slots.label(self._parts[0].label, is_first=False)
+
+  @functools.cached_property
+  def _others(self) -> re.Pattern:
+    """The labels of all parts but the first, at the beginning of a line; of a single part none."""
+    labels = [slots.label(part.label, is_first=True).pattern for part in self._parts[1:]]
+    return re.compile("|".join(labels) or r"(?!)", re.IGNORECASE)
+
+  def _single(self, piece: str) -> Iterator[str]:
+    """Yields the units of a piece of a reply that begins with one, one by one."""
+    while further := self._further(piece):
+      yield from self._ended(piece[:further])
+      piece = piece[further:]
+    yield from self._ended(piece)
+
+  def _further(self, piece: str) -> int:
+    """Returns where a second whole unit begins in the line of the first one; 0: nowhere."""
+    labels = slots.spans(self._parts, piece)
+    if None in labels:
+      return 0
+    begins = (match.start() for match in self._within.finditer(piece, labels[-1][1]))
+    return next((i for i in begins if None not in slots.spans(self._parts, piece[i:])), 0)
+
+  def _ended(self, piece: str) -> Iterator[str]:
+    """Yields a unit, and what follows it and is the rest of one that has lost its beginning.
+
+    Remarks after it are left out.
+    """
+    labels = slots.spans(self._parts, piece)
+    if None in labels:
+      yield piece  # a part is missing, which is its failure
+      return
+    end = labels[-1][1]
+    begin = end + len(piece[end:]) - len(piece[end:].lstrip())  # perhaps on the next line
+    found = [pattern.search(piece, begin) for pattern in (_REMARK, self._others)]
+    yield piece[: min((match.start() for match in found if match), default=len(piece))]
+    if found[1]:
+      yield piece[found[1].start() :]
 
   def _unit(self, text: str) -> tuple[Unit, str]:
     """Returns the unit that a text says, and what is wrong with it."""
@@ -199,7 +243,8 @@ def merged(classed: Iterable[Classed]) -> tuple[Unit, ...]:
   """Returns the accepted units of several critiques of one answer as one critique.
 
   Of each place there is one: that of the best quality, of equal ones that whose suggestion most
-  say, then the first; its severity is the mean of all that were accepted there.
+  say, then the first; its severity is the mean of all that were accepted there, rounded to a whole
+  number where all are whole (of two as near to the even one), else to two places.
   """
   by_place: dict[str, list[Classed]] = {}
   for one in classed:
@@ -213,7 +258,9 @@ def merged(classed: Iterable[Classed]) -> tuple[Unit, ...]:
     votes = collections.Counter(unit.suggestion for unit in among)
     chosen = max(among, key=lambda unit: votes[unit.suggestion])  # the first of equals
     said = [one.unit.severity for one in there if one.unit.severity is not None]
-    severity = round(sum(said) / len(said)) if said else None
+    mean = sum(said) / len(said) if said else None
+    whole = all(isinstance(one, int) for one in said)
+    severity = mean if mean is None else round(mean) if whole else round(mean, 2)
     units.append(chosen._replace(severity=severity))
   return tuple(units)
 

@@ -203,6 +203,26 @@ def unjudged(config: ml_collections.ConfigDict) -> Iterator[str]:
     )
 
 
+def check_judges(context: contexts.Context) -> None:
+  """Refuses judges that cannot score held-out answers, before anything is trained.
+
+  Raises:
+    ValueError: a file of right answers has none to some prompt, or a published reward model has a
+      single validation row to find its unit on.
+  """
+  if context.models.judge is not None and len(rows := validation_rows(context)) < 2:
+    raise ValueError(
+      f"evaluation.reward_model={context.config.evaluation.reward_model} is put into the unit of "
+      f"samples for validation rows, of which there {'is one' if rows else 'are none'}; use more "
+      "rows, or a larger data.validation"
+    )
+  raters = context.config.get("feedback", {}).get("raters", {})
+  for name in context.config.evaluation.judges:
+    if raters[name].kind == "verifier" and named.scores(raters, name):
+      questions = [row.prompt for row in held_out(context)]
+      named.build(context, "raters", name).score(questions, [""] * len(questions))
+
+
 def suite_of(
   context: contexts.Context,
   *,

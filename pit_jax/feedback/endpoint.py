@@ -326,8 +326,8 @@ class Endpoint:
     return text.replace(self._key, "…") if self._key else text
 
 
-def check(base_url: str) -> None:
-  """Raises a ValueError where an endpoint cannot be asked from here."""
+def check(base_url: str, key: str) -> None:
+  """Raises a ValueError where the endpoint of a section, named by its key, cannot be asked."""
   try:
     import openai  # noqa: F401
   except ImportError as error:
@@ -337,5 +337,5 @@ def check(base_url: str) -> None:
 
   if not (base_url or os.environ.get(ADDRESS) or os.environ.get(KEY)):
     problem = f"the environment has no {KEY}, which OpenAI's endpoint wants"
-    todo = "set it, or give the address of another endpoint as evaluation.language_judge.base_url"
+    todo = f"set it, or give the address of another endpoint as {key}.base_url"
     raise ValueError(f"{problem}; {todo}")

@@ -7,6 +7,7 @@ none at hand, as BYTES_PER_TOKEN bytes each; of replies only the most that they 
 import contextlib
 import contextvars
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,14 +15,26 @@ from pit_jax import progress
 
 BYTES_PER_TOKEN = 4
 MILLION = 1_000_000
+_COUNTS = ("requests", "read", "written")  # fields of an estimate that grow with its passes
 Count = Callable[[Sequence[str]], int]  # texts → about how many tokens they have together
 
 
 @dataclasses.dataclass
 class Series:
-  """Passes like each other, of which the first says what all take."""
+  """Passes like each other, of which the first that asks anything says what the rest takes."""
 
-  passes: int  # about as many; 0: it is said
+  passes: int  # about as many that are left, the present one among them; 0: it is said
+
+  def all_of(self, estimate: "Estimate") -> "Estimate":
+    """Returns what the passes that are left take, of the estimate of one of them.
+
+    What of a pass was asked before says that somebody had begun it, and nothing of those to come.
+    """
+    if not estimate.requests:
+      return estimate
+    times = 1 + (self.passes - 1) * (estimate.requests + estimate.kept) / estimate.requests
+    counts = {name: round(getattr(estimate, name) * times) for name in _COUNTS}
+    return dataclasses.replace(estimate, **counts, cost=estimate.cost * times)
 
 
 _SERIES: contextvars.ContextVar[Series | None] = contextvars.ContextVar("series", default=None)
@@ -62,18 +75,12 @@ class Estimate:
     """Returns what is said of it in a line: of the names the first that has room, or the last."""
     kept = f", {_whole(self.kept)} kept" if self.kept else ""
     cost = f", cost ≤{_amount(self.cost)}" if self.cost else ""
-    taken = f"~{_short(self.read)} tokens in, ≤{_short(self.written)} out"
+    taken = f"~{_short(self.read)} tokens in, ≤{_short(round(_up(self.written)))} out"
     requests = f"{_whole(self.requests)} request{'s' if self.requests != 1 else ''}"
     text = f": {requests}{kept}, {taken}{cost}"
     room = progress.WIDTH - len(text)
     fitting = [name for name in who if len(name) <= room]
     return f"{fitting[0] if fitting else f'{who[-1][: room - 1]}…'}{text}"
-
-  def times(self, passes: int) -> "Estimate":
-    """Returns the estimate of so many passes like this one."""
-    numbers = {"requests": self.requests * passes, "read": self.read * passes}
-    numbers |= {"written": self.written * passes}
-    return dataclasses.replace(self, **numbers, cost=self.cost * passes)
 
 
 def price(read: int, written: int, input_price: float | int, output_price: float | int) -> float:
@@ -116,20 +123,21 @@ def within(series: Series) -> Iterator[None]:
     yield
   finally:
     _SERIES.reset(token)
+    series.passes = max(series.passes - 1, 0)
 
 
 def say(estimate: Estimate, who: Sequence[str]) -> None:
   """Says what a pass takes, or the series that it begins."""
   series = _SERIES.get() or Series(1)
   if series.passes:
-    progress.say(estimate.times(series.passes).line(who))
+    progress.say(series.all_of(estimate).line(who))
   series.passes = 0
 
 
 def _short(count: int) -> str:
   """Returns a number in three digits or so: "840", "31k", "2.4M"."""
   for size, unit in ((MILLION, "M"), (1000, "k")):
-    if count >= size:
+    if count >= 0.9995 * size:
       return f"{count / size:.3g}{unit}" if count < 999.5 * size else f"{count / size:,.0f}{unit}"
   return str(count)
 
@@ -138,7 +146,19 @@ def _whole(count: int) -> str:
   return f"{count:,}" if count < 100_000 else _short(count)
 
 
+def _up(amount: float | int, places: int = 3) -> float | int:
+  """Returns a bound that is shown in so many places and stays one: rounded up to them."""
+  if not amount:
+    return amount
+  unit = 10.0 ** (math.floor(math.log10(amount)) - places + 1)
+  return math.ceil(round(amount / unit, 6)) * unit
+
+
 def _amount(money: float) -> str:
   if money >= MILLION:
-    return _short(round(money))
-  return f"{money:,.0f}" if money >= 100 else f"{money:.2f}" if money >= 0.01 else f"{money:.1g}"
+    return _short(round(_up(money)))
+  if money >= 100:
+    return f"{math.ceil(money):,}"
+  return (
+    f"{math.ceil(round(100 * money, 6)) / 100:.2f}" if money >= 0.01 else f"{_up(money, 1):.1g}"
+  )

@@ -94,7 +94,7 @@ def check(c: ml_collections.ConfigDict, key: str = KEY) -> None:
   """
   if c.model and c.base_url != origin.LOCAL:
     _check_address(c.base_url, key)
-    endpoint.check(c.base_url)
+    endpoint.check(c.base_url, key)
 
 
 def build(context: contexts.Context) -> judges.Judge | None:

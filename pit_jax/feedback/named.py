@@ -161,20 +161,29 @@ def _problems(
     yield from _unknown(config.feedback.raters, key, section)
   if chosen in ("file", "annotations", "verifier") and not os.path.isfile(section.path):
     yield f"{key}.path={section.path} is no file"
+    return
 
   try:
-    if chosen in ("endpoint", "language_model"):
-      language_models.check(factories.language(config, section), key)
-    if chosen == "function" and part == "raters":
-      judges.function(section.function)
-    elif "function" in kind.needs:
-      configurations.function(section.function)
-    if chosen == factories.BY_CLASS:
-      _check_classes(config, section)
-    if chosen in factories.OWN:
-      factories.OWN[chosen](section)
+    _check_made(config, part, key, section)
   except ValueError as error:
     yield f"{key}: {error}"
+
+
+def _check_made(config: ml_collections.ConfigDict, part: str, key: str, section: Section) -> None:
+  """Raises a ValueError where what a section names cannot be used: files, functions, endpoints."""
+  chosen = section.kind
+  if chosen == "verifier":
+    verifier.passing({chosen: section}, chosen)
+  if chosen in ("endpoint", "language_model"):
+    language_models.check(factories.language(config, section), key)
+  if chosen == "function" and part == "raters":
+    judges.function(section.function)
+  elif "function" in factories.KINDS[part][chosen].needs:
+    configurations.function(section.function)
+  if chosen == factories.BY_CLASS:
+    _check_classes(config, section)
+  if chosen in factories.OWN:
+    factories.OWN[chosen](section)
 
 
 def _check_classes(config: ml_collections.ConfigDict, section: Section) -> None:

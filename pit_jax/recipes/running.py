@@ -6,7 +6,7 @@ import pathlib
 import ml_collections
 
 from pit_jax import progress
-from pit_jax.evaluate import findings
+from pit_jax.evaluate import findings, subject
 from pit_jax.exchange import export
 from pit_jax.feedback import language_models, named, router
 from pit_jax.recipes import recipe as recipes
@@ -50,6 +50,7 @@ def _run(
   context = schedule.announced(contexts.build(config, workdir, recipe))
   prompts = (row.prompt for rows in context.rows.folds.values() for row in rows)
   router.check(config, functools.partial(named.classifier, context), prompts)
+  subject.check_judges(context)
   trained = recipe.train(context)
   if stages_only:
     return

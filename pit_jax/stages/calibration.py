@@ -65,11 +65,15 @@ def deviation(name: str, scores: np.ndarray) -> float:
   mean = float(scores.mean())
   # float32 has seven digits: what differs in the last two is rounding. `not >` refuses NaN too.
   if not deviation > 1e-5 * max(1.0, abs(mean)):
+    hint = (
+      ". It says that the improver copies every draft: ablations=False leaves it out"
+      if name == "rp_difference"
+      else ""
+    )
     raise ValueError(
       f"{name} gives {len(scores)} samples the scores {mean:.6g} ± {deviation:.2g}: it tells none "
       "from another, so there is no scale and nothing to learn; look at its metrics, and train it "
-      "longer or at another learning rate, or validate on more rows (data.validation). Of "
-      "rp_difference it says that the improver copies every draft: ablations=False leaves it out"
+      f"longer or at another learning rate, or validate on more rows (data.validation){hint}"
     )
 
   return deviation

@@ -7,6 +7,7 @@ is of no use is counted by kind.
 import collections
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,7 +43,10 @@ ALLOWED = {
     f"{', '.join(units.PARTS)}, in this order, each once and with a word before it",
     _is_form,
   ),
-  "units.none": ranges.SAID,
+  "units.none": ranges.Range(
+    "one line of text with a word in it",
+    lambda value: isinstance(value, str) and "\n" not in value and bool(re.search(r"\w", value)),
+  ),
   **dict.fromkeys(("units.lowest", "units.highest"), ranges.FINITE),
   "units.request": ranges.SAID,
   "units.plain": allowed.shows("unit_critic", "reference"),

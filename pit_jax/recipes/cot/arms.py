@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 
 from pit_jax import ranges
-from pit_jax.data import conversations
+from pit_jax.data import conversations, critiques
 from pit_jax.evaluate import subject
 from pit_jax.feedback import factories, named
 from pit_jax.losses import preference
@@ -37,7 +37,11 @@ ALLOWED = {
     "2 or more, a whole number", lambda x: ranges.COUNT.holds(x) and x > 1
   ),
   **dict.fromkeys(("cot.pairs", "cot.cut_least"), ranges.COUNT),
-  **dict.fromkeys(("cot.temperature", "cot.cut"), ranges.POSITIVE),
+  "cot.temperature": ranges.POSITIVE,
+  "cot.cut": ranges.Range(
+    "a whole number of words, 1 or more, or a share of them, more than 0 and less than 1",
+    lambda x: ranges.COUNT.holds(x) or ranges.PART.holds(x),
+  ),
   "cot.weights": ranges.Range(
     f"a list of some of {', '.join(WEIGHTED)}, each once", lambda x: ranges.is_some(x, WEIGHTED)
   ),
@@ -165,12 +169,14 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
 def _unfit(c: Any) -> Iterator[str]:
   """Yields what is wrong with the texts of the section."""
   try:
-    slots = [name for _, name, _, _ in string.Formatter().parse(c.request) if name is not None]
+    # A slot with a format is none of these.
+    slots = [f"{name}{spec or ''}{how or ''}" for _, name, spec, how in
+             string.Formatter().parse(c.request) if name is not None]  # fmt: skip
   except ValueError as error:
     slots = [str(error)]
   if "prompt" not in slots or {*slots} - {"prompt", "answer"}:
     yield f"cot.request={c.request!r}; use a text with {{prompt}}, and with {{answer}} or without"
-  if c.short_end == c.steps_end:
+  if critiques.plain(c.short_end) == critiques.plain(c.steps_end):
     yield f"cot.short_end and cot.steps_end are both {c.steps_end!r}; nothing else tells them apart"
   if c.pairs > c.samples // 2:
     yield (

@@ -119,7 +119,8 @@ class _Arm:
 def _rounds(context: contexts.Context, study: measures.Study) -> None:
   """Adds the policies of all arms to a study, round by round, in each of which all ask together.
 
-  An arm's rounds end early where nothing is wrong.
+  An arm's rounds end early where nothing is wrong; those of a control also where nothing that was
+  written for it is of use.
   """
   c = context.config.instructors
   first = study.answered[arms.TARGET]
@@ -147,7 +148,11 @@ def _rounds(context: contexts.Context, study: measures.Study) -> None:
       written = lessons.written(context, name, replies[name], instructor, one.seen)
       study.rounds[name] = measures.Round(arm, number, one.looked_at, written)
       study.policies[arm] = one.policy
-      if not written.requests:
+      if arm in arms.METHODS:
+        lessons.check_enough(name, written, instructor)
+      if not written.is_enough:
+        if written.requests:
+          LOG.warning("%s: nothing that was written can be trained on; the arm ends", name)
         del left[arm]
         continue
       one.seen |= {lessons.normal(row["prompt"]) for row in written.of(lessons.TRAINED)}

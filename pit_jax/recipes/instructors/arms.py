@@ -19,6 +19,7 @@ from pit_jax.tasks import verify
 TARGET = "target"
 LE, LEC = "le", "lec"
 AUGMENTED, RIGHT, SHUFFLED = "augmented", "le_right", "le_shuffled"
+METHODS = (LE, LEC)  # of the paper; the others are controls
 ABOUT = {
   LE: "exercises like the problems it failed on",
   LEC: "exercises like these, made of the solved ones nearest to them",
@@ -127,9 +128,9 @@ def requests(
   count = math.ceil(sum(wanted(config)) / len(chosen)) + 1
   words = [conversations.said(question) for question in answered.questions]
   solved = [()] * len(chosen)
-  if arm == LEC:
+  if arm == LEC and right:  # who solved nothing has no neighbours to be shown
     points = [embed([answered.questions[place] for place in places]) for places in (chosen, right)]
-    rows = nearest.nearest(*points, config.instructors.neighbours) if right else solved
+    rows = nearest.nearest(*points, config.instructors.neighbours)
     solved = [tuple(words[right[place]] for place in row) for row in rows]
 
   return [

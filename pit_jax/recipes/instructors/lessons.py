@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from pit_jax.data import conversations, preferences, values
@@ -39,6 +40,11 @@ class Lessons:
   def outcomes(self) -> dict[str, int]:
     """What became of the parts of the replies → of how many."""
     return dict(collections.Counter(row["outcome"] for row in self.rows))
+
+  @property
+  def is_enough(self) -> bool:
+    """Whether there is something to train on, and something that validates."""
+    return bool(self.of(TRAINED) and self.of(VALIDATES))
 
   @property
   def fold(self) -> preferences.Fold:
@@ -128,22 +134,31 @@ def written(
     seen: questions that an exercise must not repeat, as `normal` has them.
 
   Raises:
-    ValueError: too many requests failed, or nothing that was written is of use.
+    ValueError: too many requests failed.
   """
   failures = collections.Counter(row["failure"] for row in replies.rows if "failure" in row)
   share = (failures, len(replies.rows), context.config.instructors.most_failed)
   feedback.check_share(f"writer {instructor.name}", "requests", *share)
   sort = lambda: _sorted(context, replies.column("response"), seen)  # noqa: E731
   sorted_rows = made_rows.once(context, f"rows/{name}_exercises", sort)
-  lessons = Lessons((replies, sorted_rows), len(replies.rows), failures)
-  if replies.rows and not (lessons.of(TRAINED) and lessons.of(VALIDATES)):
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in lessons.outcomes.items())
-    raise ValueError(
-      f"{name}: of what {instructor.name} wrote too little is an exercise to train on ({reasons}); "
-      f"read {replies.name}.jsonl below the workdir, and word instructors.role so that replies are "
-      "lines of “Question: …” and “Answer: …”"
-    )
-  return lessons
+  return Lessons((replies, sorted_rows), len(replies.rows), failures)
+
+
+def check_enough(name: str, lessons: Lessons, instructor: writers.Writer) -> None:
+  """Refuses the exercises of a stage that are too few to train on and to validate.
+
+  Raises:
+    ValueError: they are, although something was asked for.
+  """
+  if not lessons.requests or lessons.is_enough:
+    return
+  reasons = ", ".join(f"{reason}: {count}" for reason, count in lessons.outcomes.items())
+  raise ValueError(
+    f"{name}: of what {instructor.name} wrote too little is an exercise to train on ({reasons}); "
+    f"read {lessons.made[0].name}.jsonl below the workdir, and word instructors.role so that "
+    "replies are lines of “Question: …” and “Answer: …”; replies are kept, so start in another "
+    "workdir"
+  )
 
 
 def normal(text: str) -> str:
@@ -168,13 +183,18 @@ def check_unseen(
   hidden = held_out(context)
   shown = {normal(text) for one in requests for text in (one.question, *one.solved)}
   role = normal(context.config.instructors.role)
-  leaked = sorted(hidden & shown) + sorted(text for text in hidden if text in role)
+  leaked = sorted(hidden & shown) + sorted(text for text in hidden if _says(role, text))
   if leaked:
     raise ValueError(
       f"{name}: the instructor would be shown {len(leaked)} of the {len(hidden)} held-out "
       f"questions, such as {leaked[0][:60]!r}; what is judged must not be taught: take it out of "
       "instructors.role and of the training split"
     )
+
+
+def _says(text: str, question: str) -> bool:
+  """Returns whether a text holds a question as words of its own."""
+  return bool(re.search(rf"(?<!\w){re.escape(question)}(?!\w)", text))
 
 
 def _sorted(

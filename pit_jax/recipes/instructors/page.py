@@ -117,11 +117,13 @@ def pipeline(results: Mapping) -> list[diagram.Column]:
   chains = {arms.LE: "answers, errors, exercises like them", arms.AUGMENTED: "exercises like any"}
   columns = [diagram.Column("Target", [[start], [same]])]
   for number in numbers:
+    named = [(arms.stage(arm, number), words) for arm, words in chains.items()]
+    # An arm ends where nothing was left to ask for; its chain goes on to what it had become.
     boxes = [
-      [diagram.Box((name, words, *diagram.effort(results, name)))]
-      for name, words in ((arms.stage(arm, number), words) for arm, words in chains.items())
-      if name in stages
-    ]
+      [diagram.Box((name, words, *diagram.effort(results, name)) if name in stages
+                   else (name, "nothing to write about"))]
+      for name, words in named
+    ]  # fmt: skip
     columns.append(diagram.Column(f"Round {number}", boxes))
   ends = [[diagram.Box((arm, "in domain and out of it"))] for arm in chains]
   return [*columns, diagram.Column("Held out", ends, diagram.rows(results, "held_out"))]

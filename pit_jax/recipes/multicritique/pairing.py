@@ -111,7 +111,15 @@ def shuffled(pairs: Sequence[revision.Pair], seed: int) -> list[revision.Pair]:
   """Returns pairs in which each draft is shown with both critiques of another draft.
 
   Each gives its critiques to one other: turned by one place in an order at random.
+
+  Raises:
+    ValueError: there is one pair alone, to which there is no other.
   """
+  if len(pairs) == 1:
+    raise ValueError(
+      "one pair of critiques alone has none of another draft beside it, which the controls of MARV "
+      "show; use multicritique.controls=False, or more prompts"
+    )
   order = list(range(len(pairs)))
   random.Random(seed).shuffle(order)
   giver = dict(zip(order, [*order[1:], *order[:1]], strict=True))
