@@ -57,6 +57,9 @@ def described(named: str, values: Sequence[str] = ()) -> list[Key]:
     meaning = meanings.get(name, "")
     if key.startswith("feedback."):
       meaning, words = feedback.told(key, config)
+      # What a language model is asked by means the same of whoever it is.
+      same = meanings.get(f"evaluation.language_judge.{key.rpartition('.')[2]}", "")
+      meaning = f"{meaning}: {same}" if same else meaning
     made.append(Key(key, value, meaning, words))
   return made
 

@@ -93,7 +93,9 @@ def taught(context: contexts.Context) -> Taught:
   if not steps["rows"]:
     raise ValueError(
       f"none of the {counts['asked']} rationales of {c.cot.teacher} ends with an answer that "
-      f"{c.cot.verifier} finds right; look at rows/rationales.jsonl of the workdir"
+      f"{c.cot.verifier} finds right; read rows/rationales.jsonl below the workdir, and mend the "
+      "teacher, cot.request, or the form of right answers; replies are kept, so start in another "
+      "workdir"
     )
   demonstrated = {
     kind: preferences.Fold(*(_demonstrations(parts[part], ends[kind]) for part in feedback.PARTS))
