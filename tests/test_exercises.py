@@ -3,6 +3,7 @@
 import collections
 import itertools
 import random
+import time
 
 import hypothesis
 import jax
@@ -154,6 +155,15 @@ GOOD = [("2 + 2?", "It is 4."), ("3 + 3?", "We add.\nAnswer: 6")]
     "**Question 2:** 3 + 3?\n**Answer:** We add.\nAnswer: 6",
     "1. Question: 2 + 2?\n   Answer: It is 4.\n2. Question: 3 + 3?\n   Answer: We add.\nAnswer: 6",
     "### Problem 1: 2 + 2?\nSolution: It is 4.\n### Problem: 3 + 3?\nSolution: We add.\nAnswer: 6",
+    "### Exercise 1\n**Question:** 2 + 2?\n**Answer:** It is 4.\n\n---\n\n### Exercise 2\n"
+    "**Question:** 3 + 3?\n**Answer:** We add.\nAnswer: 6\n\n***\n",
+    "### Problem 1\n2 + 2?\n### Answer\nIt is 4.\n\n## Now a harder one\n\n### Problem 2\n3 + 3?\n"
+    "### Answer\nWe add.\nAnswer: 6",
+    "**Problem 1**\n\n2 + 2?\n\n**Solution**\nIt is 4.\n\nProblem 2\nQuestion: 3 + 3?\n"
+    "**Solution**\nWe add.\nAnswer: 6",
+    "Problem #1: 2 + 2?\nAnswer: It is 4.\nQuestion (easy): 3 + 3?\nAnswer: We add.\nAnswer: 6",
+    "New question: 2 + 2?\nAnswer: It is 4.\nQuestion2: 3 + 3?\nAnswer: We add.\nAnswer: 6\n\n"
+    "These 2 problems train it.",
     "question:2 + 2?\nanswer:It is 4.\n\nEXERCISE 2 :\n3 + 3?\nAnswer:\nWe add.\nAnswer: 6\n",
   ],
 )  # fmt: skip
@@ -173,10 +183,33 @@ def test_exercises_are_read_however_they_are_marked(reply):
     ("Question: 2 + 2?\nAnswer:\nQuestion: 1?\nAnswer: 1", [exercises.NO_ANSWER, ""]),
     ("Question: 2 + 2?\nAnswer: four", [exercises.NO_FINAL]),
     ("Question: 2?\nQuestion: 3?\nAnswer: 3", [exercises.NO_ANSWER, ""]),
+    ("### Exercise 1\nAnswer: 4", [exercises.NO_QUESTION]),
+    ("Question: 3?\nAnswer: 3\n\n### Problem 2", ["", exercises.NO_QUESTION]),
   ],
 )
 def test_what_is_no_exercise_has_its_reason(reply, reasons):
   assert [part.failure for part in exercises.parse(reply, "number")] == reasons
+
+
+@pytest.mark.parametrize(
+  ("answer", "kept"),
+  [
+    ("The answer is 7.\n\nThese 2 train it.", "The answer is 7."),
+    ("We add.\n\nThe answer is 7.\n\nThese 2 train it.", "We add.\n\nThe answer is 7."),
+    ("7\n\nThese 2 problems train it.", "7"),
+    ("We have 3.\n\n3 + 4 = 7", "We have 3.\n\n3 + 4 = 7"),  # it is not known to be a remark
+    ("We add.\n#### 7\n\n# Next", "We add.\n#### 7"),
+  ],
+)
+def test_a_remark_after_the_final_answer_is_no_part_of_it(answer, kept):
+  assert exercises.parse(f"Question: 3 + 4?\nAnswer: {answer}", "number") == [("3 + 4?", kept, "")]
+
+
+@pytest.mark.parametrize("reply", ["Question" + " " * 20_000 + "x", "Question(" * 20_000])
+def test_long_replies_are_read_in_time(reply):
+  start = time.process_time()
+  exercises.parse(reply, "number")
+  assert time.process_time() - start < 1  # what is quadratic takes longer
 
 
 def test_of_two_hundred_broken_replies_every_part_is_counted_and_none_lost():

@@ -2,6 +2,8 @@
 
 import fractions
 import json
+import math
+import time
 from unittest import mock
 
 import hypothesis
@@ -44,6 +46,52 @@ from pit_jax.tasks import verify
     ("of x2 nothing is known", None),
     ("1,23", None),
     ("", None),
+    (r"\boxed{2\frac{1}{3}}", "7/3"),
+    (r"\boxed{1{,}234}", 1234),
+    (r"\boxed{1\,234}", 1234),
+    ("The answer is 1 234", 1234),
+    ("The answer is 12\u202f345\u202f678.5 dollars", "12345678.5"),
+    ("They are 100 200 300", 300),
+    ("The answer is 1 1/2", "3/2"),
+    ("-1 1/2", "-3/2"),
+    ("1 3/2", None),
+    ("2½", "5/2"),
+    ("10^3", 1000),
+    ("10³", 1000),
+    ("10^{-2}", "1/100"),
+    ("2^{10}", 1024),
+    ("2^{1/2}", None),
+    ("(-2)^2", None),
+    ("0^{-1}", None),
+    ("10^9999", None),
+    ("3×10^4", 30000),
+    (r"3 \times 10^{4}", 30000),
+    (r"\sqrt{2}", None),
+    (r"\frac{\sqrt{2}}{2}", None),
+    (r"the first answer is 4, and the other answer is 5\sqrt{2}", None),
+    ("2π", None),
+    ("3x + 2", None),
+    ("5 m^2", 5),
+    (r"90^\circ", 90),
+    (r"\frac{1,000}{3}", "1000/3"),
+    (r"\frac12", "1/2"),
+    ("The answer is - 3", -3),
+    ("Answer:\n- 3 apples", 3),
+    ("The answer is 3:45", None),
+    ("Answer: 3 + 4 = 7", 7),
+    ("Answer: 7 = 3 + 4", 7),
+    ("Answer: 3 + 4", None),
+    ("5-3", None),
+    ("3 x 4 = 12", 12),
+    ("Answer: 3 apples + 4 apples = 7 apples", 7),
+    ("#### 20*5=<<20*5=100>>100", 100),
+    ("The answer is 20 * 5 = 100 dollars.", 100),
+    ("The answer is **5** 3 times", 5),
+    ("The answer is 7. I hope this answer is helpful!", 7),
+    ("The answer is 7. That answer is surely right. See page 3.", 7),
+    (r"\boxed{5}. The answer is correct because 7 > 3.", 5),
+    (r"\boxed{5} and not 6", 5),
+    (r"so \boxed{}, not 6", None),
   ],
 )
 def test_numbers(text, found):
@@ -64,6 +112,18 @@ def test_numbers(text, found):
     ("The answer is option B", "B"),
     ("A man walks", None),
     ("Answer: Because", None),
+    ("**Answer:**\nB", "B"),
+    ("**Answer**: B", "B"),
+    (r"\boxed{\text{B}}", "B"),
+    (r"\boxed{\textbf{(B)}\ 34}", "B"),
+    ("The answer is B because A is wrong", "B"),
+    ("The correct answer is B, since A is wrong", "B"),
+    ("The answer is A, as B is wrong", "A"),
+    ("The answer is B (foo)", "B"),
+    ("The answer is A good one", None),
+    ("The answer is B or C", None),
+    ("The answer is T-shirt", None),
+    ("The answer is B. The answer is surely right.", "B"),
     ("", None),
   ],
 )
@@ -77,12 +137,49 @@ def test_choices(text, found):
     ("The calls go on.\nIt is  the OAK street!", "it is oak street"),
     ("The answer is the Oak Street.\nBye.", "oak street"),
     ("Answer: Éa", "éa"),
+    ("**Final Answer:**\n\nParis", "paris"),
+    (r"\boxed{\text{Paris}}. Bye", "paris"),
+    (
+      "The answer is Paris. I hope this answer is helpful!\nBye",
+      "paris i hope this answer is helpful",
+    ),
+    ("−3", "-3"),
+    ("well-known", "well known"),
     ("the", None),
     (" \n", None),
   ],
 )
 def test_few_words(text, found):
   assert verify.final(text, "text") == found
+
+
+@pytest.mark.parametrize(
+  ("text", "answer", "is_right"),
+  [
+    ("The answer is 3 hours 20 minutes", "3 hours 20 minutes", True),
+    ("3 hours  20 minutes", "3 hours 20 minutes", True),
+    ("#### 100", "It is 20*5=<<20*5=100>>100", True),
+    ("#### 7", "He has 3 and buys 4. So he has 7.", True),
+    ("#### 3", "He has 3 and buys 4. So he has 7.", False),
+    ("The answer is 1,234", "1 234", True),
+  ],
+)
+def test_texts_and_right_answers_are_read_by_one_rule(text, answer, is_right):
+  assert verify.is_right(text, [answer], "number") == is_right
+
+
+@pytest.mark.parametrize("answer", [r"\sqrt{2}", "3:45", "3x + 2", "3 + 4", "2^x"])
+def test_a_right_answer_that_cannot_be_read_is_refused(answer):
+  with pytest.raises(ValueError, match="is no answer of the form number"):
+    verify.check(answer, "number")
+
+
+@pytest.mark.parametrize("part", ["1 ", " ", "\\sqrt[", "\\boxed{", "1 111 ", "answer ", "("])
+@pytest.mark.parametrize("form", verify.FORMS)
+def test_long_texts_are_read_in_time(part, form):
+  start = time.process_time()
+  verify.final(f"answer: 1{part * 10_000}x", form)
+  assert time.process_time() - start < 2  # what is quadratic takes longer
 
 
 numbers = st.fractions(max_denominator=999) | st.decimals(
@@ -163,10 +260,12 @@ def test_what_is_no_right_answer_is_named(tmp_path):
     "has no rows; write some with 'prompt' and 'answer'": [],
     "line 1: .*; write an object with 'prompt' and 'answer'": [3],
     "'answer' must be a text": [{"prompt": "a", "answer": True}],
+    "line 1: .*; the columns read are 'prompt', 'answer'": [{"prompt": "a", "answer": math.nan}],
   }
   for message, rows in wrong.items():
-    with pytest.raises(ValueError, match=message):
-      verifier.rater("v", written(tmp_path, rows), "number")
+    for form in verify.FORMS:
+      with pytest.raises(ValueError, match=message):
+        verifier.rater("v", written(tmp_path, rows), form)
   path = written(tmp_path, [{"prompt": "2 + 2?", "answer": "four"}])
   with pytest.raises(
     ValueError, match="right.jsonl: of the prompt '2 \\+ 2\\?': 'four' is no answer"

@@ -38,12 +38,16 @@ NO_ANSWER = "no answer"
 NO_FINAL = "no final answer"
 RIGHT = 0.95  # share of the embedded instructor's answers that are right
 
-# A line that begins with the name of a part, whatever numbers and marks stand around it.
+# A line that begins with the name of a part, whatever numbers and marks stand around it; or that
+# is a heading, with or without marks, and has nothing else.
 _MARK = re.compile(
-  r"^[^\w\n]*(?:\d+[.):][^\w\n]*)?(?P<name>question|problem|exercise|answer|solution)"
-  r"[ \t]*\d*[^\w\n:]*:[*_]*",
+  r"^(?P<before>[^\w\n]*+)(?:\d+[.):][^\w\n]*+)?(?:(?:new|next|another|similar)[ \t]+)?"
+  r"(?P<name>question|problem|exercise|answer|solution)(?![^\W\d])"
+  r"(?P<number>[^\w\n:(]*+(?:\d+[^\w\n:(]*+)?)(?:(?:\([^()\n]*\)|\()?[^\w\n:(]*:[*_]*|$)",
   re.IGNORECASE | re.MULTILINE,
 )
+_RULE = re.compile(r"[-*_=]{3,}|(?:[-*_] ){2,}[-*_]")
+_HEADING = re.compile(r"#{1,3}(?:\s.*)?|#{5,6}\s.*")  # "####" marks a final answer
 _QUESTIONS = ("question", "problem", "exercise")
 _REQUEST = re.compile(
   rf"(?:{re.escape(SOLVED)}\n\n(?P<solved>.*?)\n\n)?(?:{'|'.join(map(re.escape, LEADS.values()))})"
@@ -101,17 +105,15 @@ def parse(reply: str, form: str = "") -> list[Exercise]:
   """Returns the exercises of a reply, and what in it is none, in order; there is one at least.
 
   What stands before the first question or answer is left out. A further answer within an exercise
-  is part of its answer, as of a worked one that ends in "Answer: 12".
+  is part of its answer, as of a worked one that ends in "Answer: 12". With a form, paragraphs after
+  the one that marks the final answer are left out: they are a remark.
 
   Args:
     reply: of an instructor, any text.
     form: of the final answer that an answer has to hold, one of `verify.FORMS`; "": any.
   """
-  marks = list(_MARK.finditer(reply))
-  ends = [*(mark.start() for mark in marks[1:]), len(reply)][: len(marks)]
   parts: list[tuple[str | None, str | None]] = []
-  for mark, end in zip(marks, ends, strict=True):
-    said = reply[mark.end() : end].strip()
+  for mark, said in _labelled(reply):
     if mark["name"].lower() in _QUESTIONS:
       parts.append((said, None))
     elif parts and parts[-1][0] is not None:
@@ -125,7 +127,58 @@ def parse(reply: str, form: str = "") -> list[Exercise]:
   return [_exercise(question or "", answer or "", form) for question, answer in parts]
 
 
+def _labelled(reply: str) -> list[tuple[re.Match[str], str]]:
+  """Returns the labels in a reply, each with the text up to the next one."""
+  marks = [mark for mark in _MARK.finditer(reply) if _is_label(mark)]
+  ends = [*(mark.start() for mark in marks[1:]), len(reply)][: len(marks)]
+  said = [_without_rules(reply[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]
+  labelled = list(zip(marks, said, strict=True))
+  following = [*marks[1:], None][: len(marks)]
+  return [one for one, after in zip(labelled, following, strict=True) if not _is_title(*one, after)]
+
+
+def _is_label(mark: re.Match[str]) -> bool:
+  """Returns whether a name is a label: before a colon, as a heading, or a question's number."""
+  is_numbered = mark["name"].lower() in _QUESTIONS and any(map(str.isdigit, mark["number"]))
+  return (
+    ":" in mark[0][len(mark["before"]) :]
+    or "#" in mark["before"]
+    or "**" in mark["before"]
+    or is_numbered
+  )
+
+
+def _is_title(mark: re.Match[str], said: str, after: re.Match[str] | None) -> bool:
+  """Returns whether a label is the title of an exercise whose question has a label of its own."""
+  if said or after is None or not {mark["name"].lower(), after["name"].lower()} <= {*_QUESTIONS}:
+    return False
+  return "#" in mark["before"] or mark["name"].lower() != after["name"].lower()
+
+
+def _without_rules(said: str) -> str:
+  """Returns a text without the headings and rules that it ends in, which are of what follows."""
+  lines = said.strip().split("\n")
+  while lines and (
+    not lines[-1].strip()
+    or _RULE.fullmatch(lines[-1].strip())
+    or _HEADING.fullmatch(lines[-1].strip())
+  ):
+    lines.pop()
+  return "\n".join(lines).strip()
+
+
+def _without_remark(answer: str, form: str) -> str:
+  """Returns an answer up to the last paragraph that marks a final answer, or is nothing else."""
+  paragraphs = re.split(r"\n[ \t]*\n", answer)
+  is_bare = len(paragraphs[0].split()) == 1 and verify.final(paragraphs[0], form) is not None
+  ends = [place for place, one in enumerate(paragraphs)
+          if verify.is_marked(one, form) or (place == 0 and is_bare)]  # fmt: skip
+  return answer if not ends else "\n\n".join(paragraphs[: ends[-1] + 1])
+
+
 def _exercise(question: str, answer: str, form: str) -> Exercise:
+  if form and answer:
+    answer = _without_remark(answer, form)
   if not question:
     failure = NO_QUESTION
   elif not answer:

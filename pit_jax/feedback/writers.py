@@ -7,6 +7,7 @@ of the embedded task's letters answer alike; configurations name them by named.p
 import dataclasses
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -362,7 +363,8 @@ def read(path: str | os.PathLike, *, prompt: str, response: str) -> dict[str, li
 
     named = {name: fields[column] for name, column in columns.items() if column in fields}
     text = named.get("response")
-    if isinstance(text, int | float) and not isinstance(text, bool):
+    is_finite = isinstance(text, float) and math.isfinite(text)  # NaN is a text that is missing
+    if is_finite or (isinstance(text, int) and not isinstance(text, bool)):
       named["response"] = str(text)  # as CSV has it
     row = questions.check(named, 0)
     if row.error or row.response is None:

@@ -1,30 +1,33 @@
 """Final answers of texts, and whether they are right: a number, a choice among letters, few words.
 
-An answer is what follows the last mark of one ("the answer is", "answer:", "####", "\\boxed{…}").
-Without a mark it is the last number of the text, the letter that its last line begins with or has
-in parentheses, or its last line.
+An answer is what follows the last mark of one ("the answer is", "answer:", "####", "\\boxed{…}")
+after which there is one: the first number, the letter it begins with, or the line. Without a mark
+it is the last number of the text, the letter that its last line begins with or has in parentheses,
+or its last line. A right answer is read as what follows a mark.
 """
 
 import fractions
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+from pit_jax.tasks import numerals
 
 Answer = fractions.Fraction | str
 
-_MARK = re.compile(r"####|\\boxed\s*\{|\banswer\s*(?:is|=|:)\s*:?", re.IGNORECASE)
-_MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-", "－": "-"})
-# Digits with or without thousands apart, decimals, an exponent.
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|\.\d+"
-_NUMBER = re.compile(
-  rf"(?<![\w.,/])(-?)[$€£]?({_DIGITS})(?:\s*/\s*(\d+))?"
-  r"(?![\d_]|[.,]\d|[eE][+-]?\d|\s*/\s*\d)",
-  re.ASCII,
+# "This answer is helpful" is said of an answer that was given before.
+_MARK = re.compile(
+  r"####|(?P<box>\\boxed\s*\{)|(?<!this )\banswer[\s*_]*(?:is|=|:)(?:\s*:)?", re.IGNORECASE
 )
-_FRACTION = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}", re.ASCII)
-_LONGEST = 200  # characters of a number; more digits are noise, and cost time
-_LETTER = re.compile(
-  r"\(([A-Za-z])\)|\b(?:[Oo]ption|[Cc]hoice)\s+([A-Z])\b|^\W*([A-Z])(?=[.):]|\W*$)|^\W*([a-z])\W*$"
+_PARENTHESISED = r"\(([A-Za-z])\)|\b(?:[Oo]ption|[Cc]hoice)\s+([A-Z])\b"
+_LETTER = re.compile(rf"{_PARENTHESISED}|^\W*([A-Z])(?=[.):]|\W*$)|^\W*([a-z])\W*$")
+# After a mark a letter may be followed by words, but "A" and "I" are words themselves, and of
+# several letters none is the answer.
+_OTHERS = r"(?!\s*(?:,|/|&|or\b|and\b)\s*\(?[A-Z]\b(?!['’]))"
+_MARKED_LETTER = re.compile(
+  rf"{_PARENTHESISED}|^\W*([A-Z])(?=[.):]|\W*$)|^\W*([a-z])\W*$"
+  rf"|^\W*([B-HJ-Z])\b(?![-'’]){_OTHERS}"
+  rf"|^\W*([AI])(?=\s*[,;(–—]|\s+-\s|\s+(?:because|since|as)\b){_OTHERS}"
 )
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
@@ -34,74 +37,105 @@ def final(text: str, form: str) -> Answer | None:
 
   Args:
     text: of any length.
-    form: "number" (exact: 0.5, 1/2 and .50 are the same; "%" and units are not read), "choice" (a
-      letter, upper case unless it stands alone) or "text" (lower case, without articles,
-      punctuation and outer space).
+    form: "number" (exact: 0.5, 1/2 and .50 are the same; "%" and units are not read; None of one
+      that cannot be read whole, such as √2), "choice" (a letter, upper case unless it stands alone)
+      or "text" (lower case, without articles, punctuation but for a minus, and outer space).
 
   Raises:
     ValueError: there is no such form.
   """
   if form not in FORMS:
     raise ValueError(f"form={form!r}; use one of {', '.join(FORMS)}")
-  marks = list(_MARK.finditer(text))
-  said = text[marks[-1].end() :] if marks else text
-  return FORMS[form](said.strip(), bool(marks))
+  said = _marked(text)
+  return _first(said, form, is_marked=True) if said else _first([text], form, is_marked=False)
+
+
+def is_marked(text: str, form: str) -> bool:
+  """Returns whether a text has a final answer behind a mark of one."""
+  return _first(_marked(text), form, is_marked=True) is not None
 
 
 def is_right(text: str, answers: Iterable[str], form: str) -> bool:
   """Returns whether the final answer of a text is one of those that are right.
 
+  A text that is nothing but a right answer, word by word, is right, too.
+
   Raises:
     ValueError: one of `answers` is none of this form, or there is no such form.
   """
-  right = [check(answer, form) for answer in answers]
+  known = {" ".join(answer.split()): check(answer, form) for answer in answers}
   found = final(text, form)
-  return found is not None and found in right
+  return " ".join(text.split()) in known or (found is not None and found in known.values())
 
 
 def check(answer: str, form: str) -> Answer:
   """Returns a right answer as it is compared.
 
+  It is read as what follows a mark; one of several sentences or lines, which shows how it is come
+  by, as any text.
+
   Raises:
     ValueError: it is none of this form, or there is no such form.
   """
-  found = final(answer, form)
+  said = answer.strip()
+  is_alone = len(said.splitlines()) < 2 and not numerals.SENTENCE.search(said)
+  if form in FORMS and is_alone and not _marked(said):
+    found = _first([said], form, is_marked=True)
+  else:
+    found = final(answer, form)
   if found is None:
     raise ValueError(f"{answer!r} is no answer of the form {form}")
   return found
 
 
-def _number(said: str, is_marked: bool) -> fractions.Fraction | None:
-  """Returns the first number after a mark, else the last one of all."""
-  plain = _FRACTION.sub(r"\1/\2", said.translate(_MINUS))
-  found = list(_NUMBER.finditer(plain))
-  if not found or len(found[0 if is_marked else -1][0]) > _LONGEST:
-    return None
-  sign, digits, divisor = found[0 if is_marked else -1].groups()
-  above = fractions.Fraction(sign + digits.replace(",", ""))
-  below = int(divisor or 1)
-  return above / below if below else None
+def _marked(text: str) -> list[str]:
+  """Returns what follows each mark up to the next one, or stands in its box, the last first."""
+  marks = list(_MARK.finditer(text))
+  ends = [*(mark.start() for mark in marks[1:]), len(text)][: len(marks)]
+  said = [text[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
+  return [_inside(one) if mark["box"] else one for mark, one in zip(marks, said, strict=True)][::-1]
+
+
+def _inside(text: str) -> str:
+  """Returns a text up to the brace that closes one before it."""
+  depth = 1
+  for place, character in enumerate(text):
+    depth += (character == "{") - (character == "}")
+    if not depth:
+      return text[:place]
+  return text
+
+
+def _first(said: Sequence[str], form: str, is_marked: bool) -> Answer | None:
+  """Returns the answer in the first of some texts that has one, None where it cannot be read."""
+  for one in said:
+    found = FORMS[form](numerals.without_latex(one), is_marked)
+    if found is not None:
+      return None if found == numerals.UNREADABLE else found
+  return None
+
+
+def _line(said: str, place: int) -> str:
+  """Returns the first (0) or last (-1) line that has a word, "" where there is none."""
+  lines = [line.strip() for line in said.splitlines() if re.search(r"\w", line)]
+  return lines[place] if lines else ""
 
 
 def _choice(said: str, is_marked: bool) -> str | None:
   """Returns the letter of a choice: after a mark the first one, else the last of the last line."""
-  lines = said.splitlines()
-  if not lines:
-    return None
-  found = list(_LETTER.finditer(lines[0] if is_marked else lines[-1]))
-  return next(filter(None, found[0 if is_marked else -1].groups())).upper() if found else None
+  letter, place = (_MARKED_LETTER, 0) if is_marked else (_LETTER, -1)
+  found = list(letter.finditer(_line(said, place)))
+  return next(filter(None, found[place].groups())).upper() if found else None
 
 
 def _text(said: str, is_marked: bool) -> str | None:
   """Returns the line after a mark, else the last one, without what is no word."""
-  lines = said.splitlines()
-  if not lines:
-    return None
-  line = unicodedata.normalize("NFKC", lines[0] if is_marked else lines[-1]).casefold()
-  words = re.sub(r"[^\w\s]", " ", line)
+  line = unicodedata.normalize("NFKC", _line(said, 0 if is_marked else -1)).casefold()
+  # A minus is what tells -3 from 3.
+  words = re.sub(r"(?!(?<!\w)-\d)[^\w\s]", " ", line.translate(numerals.MINUS))
   return " ".join(_ARTICLES.sub(" ", words).split()) or None
 
 
 FORMS: dict[str, Callable[[str, bool], Answer | None]] = {
-  "number": _number, "choice": _choice, "text": _text,
+  "number": numerals.number, "choice": _choice, "text": _text,
 }  # fmt: skip
