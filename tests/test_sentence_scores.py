@@ -15,15 +15,62 @@ from pit_jax.feedback import sentence_scores
     ("1: 0.5\n2: 1.0\n3: 0", (0.5, 1.0, 0.0)),
     ("Here they are.\n1. 0.5\n2) 1\n 3 - 0.0 \nThat is all.", (0.5, 1.0, 0.0)),
     ("**1**: 0.5\n- 2: 1.0\n[3]: 0.0", (0.5, 1.0, 0.0)),
-    ("Sentence 1: .5\nsentence 2: 1/1\nSENTENCE 3: 0.2", None),
+    ("Sentence 1: .5\nsentence 2: 1/1\nSENTENCE 3: 0.2", (0.5, 1.0, 0.2)),
     ("Sentence 1: 0.5\nsentence 2: 1/1\nSENTENCE 3: 0.2/1.0", (0.5, 1.0, 0.2)),
     ("I think [1, 2] are fine: [0.1, 0.2, 0.3]", (0.1, 0.2, 0.3)),
     ("[0, 1, 0.5]", (0.0, 1.0, 0.5)),
   ],
 )
 def test_a_reply_is_read_in_the_forms_that_teachers_use(reply, scores):
-  reading = sentence_scores.read(reply, 3)
-  assert (reading.scores == scores and not reading.failure) if scores else reading.failure
+  assert sentence_scores.read(reply, 3) == (scores, "")
+
+
+@pytest.mark.parametrize(
+  ("reply", "scores"),
+  [
+    ("1: .1\n2: .0", (0.1, 0.0)),
+    ("1) .5\n2) +.5", (0.5, 0.5)),
+    ("1 - 0.5\n2 – 1.", (0.5, 1.0)),
+    ("[.1, 1.0]", (0.1, 1.0)),
+    ("[1e-05, 1]", (1e-05, 1.0)),
+    ("Scores: [0.5, 1.0] out of [0, 1]", (0.5, 1.0)),
+    ("On a scale of [0, 1]: [0.5, 1.0]", (0.5, 1.0)),
+    ("First [0.5, 0.5], at last [0, 1]", (0.0, 1.0)),
+    ("1.0", (1.0,)),
+    ("0.5.\n", (0.5,)),
+    ("**.5**", (0.5,)),
+    ("1/1", (1.0,)),
+    ("1. 0.5", (0.5,)),
+  ],
+)
+def test_a_number_is_read_whole_and_as_what_it_is(reply, scores):
+  assert sentence_scores.read(reply, len(scores)) == (scores, "")
+
+
+@pytest.mark.parametrize("dash", "-−–—")
+@pytest.mark.parametrize("reply", ["1: {}0.5", "1. {}.5", "1 - {}0.5", "{}0.5", "[{}0.5]"])
+def test_a_score_below_0_is_out_of_range_whatever_its_sign(dash, reply):
+  assert sentence_scores.read(reply.format(dash), 1) == ((), sentence_scores.RANGE)
+
+
+@pytest.mark.parametrize(
+  ("reply", "count"),
+  [
+    ("1.0\n2.0", 2),  # numbers of lines, or scores?
+    ("1.0\n0.5", 2),
+    ("0.5\n1.0", 1),
+    ("1 -0.5", 1),
+    ("1.0.5", 1),
+    ("1..5", 1),
+    ("1.", 1),
+    ("**1**:", 1),
+    ("1: 1%", 1),
+    ("1: 0,5", 1),
+    ("Each is one out of [0, 1].", 2),
+  ],
+)
+def test_what_could_be_read_in_two_ways_is_not_read(reply, count):
+  assert sentence_scores.read(reply, count) == ((), sentence_scores.UNREADABLE)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ A request numbers the sentences, and a reply has a line for each with its number
 to 1, or is one list of scores. What has not is a failure, which is counted by its kind.
 """
 
-import json
-import math
 import re
 import string
 from collections.abc import Sequence
@@ -21,11 +19,23 @@ RANGE = "range"  # a score is below 0 or above 1
 FAILURES = (SILENT, UNREADABLE, COUNT, RANGE)
 SLOTS = ("prompt", "sentences")  # of a request's words
 
+# A sign belongs to the score, and a point is one of decimals, however it is written: what could
+# also be the end of another number is no score.
+_DASHES = r"\-−–—"
+_SCORE = rf"(?<![\w.+{_DASHES}])[+{_DASHES}]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?"
+_WHOLE = r"\s*(?:/\s*1(?:\.0*)?)?[^\w%\n]*$"  # of how much, and no share in percent
 _LINE = re.compile(
-  r"^\W*(?:sentence\s+)?(\d+)\W*?[:.)\]=\-–]\W*?(-?\d+(?:\.\d+)?)\s*(?:/\s*1(?:\.0*)?)?\W*$",
+  rf"^[^\w\n]*(?:sentence\s+)?(\d+)\W*?[:.)\]={_DASHES}]\W*?({_SCORE}){_WHOLE}",
   re.IGNORECASE | re.MULTILINE,
 )
-_LIST = re.compile(r"\[[^\[\]]*\]")
+# A score alone; a number that is written as those of lines are has none after it.
+_ALONE = re.compile(rf"(?!\W*\d+\W*[:.)\]=]\W*$)[^\w.+{_DASHES}]*({_SCORE}){_WHOLE}", re.IGNORECASE)
+_ITEM = re.compile(_SCORE, re.IGNORECASE)
+_LIST = re.compile(r"\[([^\[\]]*)\]")
+# Before a list from 0 to 1 that says between what scores lie.
+_OF_SCALE = re.compile(
+  r"\b(?:out of|(?:scale|range|interval)(?: of| from)?|within|between|in|from)\W*\Z", re.IGNORECASE
+)
 
 
 class Reading(NamedTuple):
@@ -60,16 +70,19 @@ def read(reply: str | None, count: int) -> Reading:
   """Returns the scores in a reply about so many sentences, in their order.
 
   Numbered lines go before a list. Every sentence has to have one score, which is a number from 0
-  to 1.
+  to 1. Of one sentence a reply may be the score alone.
   """
   if not reply or not reply.strip():
     return Reading((), SILENT)
   lines = _LINE.findall(reply)
+  alone = _ALONE.fullmatch(reply.strip()) if count == 1 else None
   if lines:
     numbers = [int(number) for number, _ in lines]
-    scores = [float(score) for _, score in lines]
+    scores = [_number(score) for _, score in lines]
     if numbers != [*range(1, count + 1)]:
       return Reading((), COUNT)
+  elif alone:
+    scores = [_number(alone[1])]
   else:
     found = _listed(reply)
     if found is None:
@@ -83,16 +96,18 @@ def read(reply: str | None, count: int) -> Reading:
 
 
 def _listed(reply: str) -> list[float] | None:
-  """Returns the numbers of the last JSON list of numbers in a reply; None where there is none."""
-  for found in reversed(_LIST.findall(reply)):
-    try:
-      values = json.loads(found)
-    except ValueError:
+  """Returns the numbers of the last list of scores in a reply; None where there is none."""
+  for found in reversed([*_LIST.finditer(reply)]):
+    items = [item.strip() for item in found[1].split(",")]
+    if not all(_ITEM.fullmatch(item) for item in items):
       continue
-    if values and all(_is_number(value) for value in values):
-      return [float(value) for value in values]
+    values = [_number(item) for item in items]
+    spans_all = (values[0], values[-1]) == (0, 1) and values == sorted(values)
+    if not (spans_all and _OF_SCALE.search(reply[: found.start()])):
+      return values
   return None
 
 
-def _is_number(value: object) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(text: str) -> float:
+  """Returns a number in words, whichever dash its sign is."""
+  return float(re.sub(f"[{_DASHES}]", "-", text))
