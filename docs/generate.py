@@ -195,7 +195,10 @@ took the rows for, and shows one of them.
 
 def helps() -> str:
   """Returns the help of every command."""
-  text = "# Commands\n\nFrom a checkout `python -m pit_jax NAME` is `pit NAME`, and so is `python launch/NAME.py` of those that lie there.\n"
+  text = (
+    "# Commands\n\nFrom a checkout `python -m pit_jax NAME` is `pit NAME`, and so is "
+    "`python launch/NAME.py` of those that lie there.\n"
+  )
   for name in cli.names():
     main = importlib.import_module(f"pit_jax.commands.{name}").main
     text += f"\n## pit {name}\n"

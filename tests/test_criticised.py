@@ -58,6 +58,25 @@ def test_the_improver_is_shown_draft_and_critique_and_no_better_answer(trained):
   assert all("Feedback:" not in text for text in words(context, seen["pit_data"][0][0][:]))
 
 
+def test_the_improver_imitates_every_second_row_with_a_critique_of_its_draft(trained):
+  context, _, _ = trained
+  fold = context.rows.fold("sft")
+  lessons, _ = criticised.lessons(context, fold)
+  settings, form = context.rows.settings, critiques.form_of(context.config.critique)
+  written = iter(made(context, "sft_critiques"))
+  for part, rows in (("rows", fold.rows), ("validation", fold.validation)):
+    assert [reply for _, reply in lessons[part]] == [row.chosen for row in rows]
+    shown = words(context, encode.prompts([asked for asked, _ in lessons[part]], settings)[:])
+    for place, (text, row) in enumerate(zip(shown, rows, strict=True)):
+      assert row.rejected in text
+      assert ("\nFeedback: Weak: " in text) == bool(place % 2)
+      if place % 2:
+        critique = next(written)
+        assert (critique["draft"], critique["written_by"]) == (row.rejected, "dataset.rejected")
+        assert f"Change: {form.read(critique['critique'])[0].changes}" in text
+  assert not [*written]
+
+
 def test_the_gap_reward_sees_drafts_alone(trained):
   context, _, _ = trained
   fold = context.rows.fold("rl")

@@ -1,21 +1,22 @@
 """Drafts that are shown with a critique: PIT with language feedback, one more source of references.
 
-What a critic says of a draft, the better answer apart, stands beside it in the improver's prompt.
+What a critic says of a draft, the better answer apart, stands beside it in the improver's prompt,
+and in half of the rows that the improver imitates before.
 The gap reward sees drafts and versions alone, as it does of any other source.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import ml_collections
 
 from pit_jax import ranges
-from pit_jax.data import conversations, critiques, encode, prompt_formats
+from pit_jax.data import conversations, critiques, encode, preferences, prompt_formats
 from pit_jax.feedback import named
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import criticism
+from pit_jax.stages import criticism, sft
 
 SOURCE = "policy+critique"
 ALLOWED = {**criticism.ALLOWED, "critic": ranges.TEXT}
@@ -52,14 +53,46 @@ def asked(
   They lie in WORKDIR/rows/NAME.jsonl, and are asked for once; more of no use than an even half of
   them are refused.
   """
+  parts = {"rows": list(zip(prompts, drafts, strict=True)), "validation": []}
+  said, made = _said(context, name, parts, "M_P^RL")
+  return said["rows"], made
+
+
+def lessons(
+  context: contexts.Context, fold: preferences.Fold
+) -> tuple[dict[str, sft.Lessons], made_rows.MadeRows]:
+  """Returns what M_PIT^SFT learns, (x, y_l) → y_w, every second row with what is said of y_l.
+
+  RL alone does not teach a model to read critiques that it has never seen: it samples nothing that
+  is worth more. What is said lies in WORKDIR/rows/sft_critiques.jsonl.
+  """
+  folds = {"rows": fold.rows, "validation": fold.validation}
+  parts = {part: [(row.prompt, row.rejected) for row in rows[1::2]] for part, rows in folds.items()}
+  said, made = _said(context, "sft_critiques", parts, "dataset.rejected")
+  found = {}
+  for part, rows in folds.items():
+    between = [text for one in said[part] for text in ("", one)]
+    told = [*between, ""][: len(rows)]
+    columns = [[getattr(row, name) for row in rows] for name in ("prompt", "rejected")]
+    asked_for = shown(context.rows.settings, *columns, told)
+    found[part] = [(one, row.chosen) for one, row in zip(asked_for, rows, strict=True)]
+  return found, made
+
+
+def _said(
+  context: contexts.Context, name: str, parts: Mapping[str, criticism.Drafts], written_by: str
+) -> tuple[dict[str, list[str]], made_rows.MadeRows]:
+  """Returns what the critic says of drafts, part by part; see `asked`."""
   c = context.config
   form = critiques.form_of(c.critique)
   critic = named.build(context, "writers", c.critic)
-  how = {"written_by": "M_P^RL", "temperature": c.temperature, "most_failed": 0.5}
-  parts = {"rows": list(zip(prompts, drafts, strict=True)), "validation": []}
+  how = {"written_by": written_by, "temperature": c.temperature, "most_failed": 0.5}
   found = criticism.criticised(context, name, parts, critic, form, **how)
-  shown = form.of(*(part for part in critiques.PARTS if part != "answer"))
-  said = [shown.write(row.critique) if row.is_useful else "" for row in found.parts["rows"]]
+  told = form.of(*(part for part in critiques.PARTS if part != "answer"))
+  said = {
+    part: [told.write(row.critique) if row.is_useful else "" for row in rows]
+    for part, rows in found.parts.items()
+  }
   return said, found.made
 
 

@@ -31,9 +31,7 @@ def train(context: contexts.Context) -> Models:
   rl_fold = context.rows.fold(c.rl.fold)
   named_rewards.try_functions(context, "rl", rl_fold, ["gap"], is_improver=True)
   policy = policy_chain.train_policy(context)
-  sft_fold = context.rows.fold(c.sft.fold)
-  how = {"job": c.sft, "prompts": kinds.IMPROVER}
-  improver_sft = sft.run(context, "sft_improver", sft_fold, start=context.initial_policy(), **how)
+  improver_sft, context = _imitate(context)
   start = improver_sft.params
 
   # A published R_P of another shape has no trunk to start from.
@@ -80,3 +78,15 @@ def train(context: contexts.Context) -> Models:
     ablations["improver_dpo"] = dpo.run(context, "dpo_improver", labelled, start=start, **how)
 
   return Models(policy, improver_sft, gap_reward, pit, ablations, rewards)
+
+
+def _imitate(context: contexts.Context) -> tuple[trained.Trained, contexts.Context]:
+  """Returns M_PIT^SFT, and the context of what follows it."""
+  job = context.config.sft
+  fold = context.rows.fold(job.fold)
+  how = {"start": context.initial_policy(), "job": job}
+  if not criticised.is_used(context.config):
+    return sft.run(context, "sft_improver", fold, prompts=kinds.IMPROVER, **how), context
+  lessons, made = criticised.lessons(context, fold)
+  context = made_rows.depending(context, made)
+  return sft.learn(context, "sft_improver", lessons, **how), context
