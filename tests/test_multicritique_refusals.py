@@ -27,6 +27,8 @@ from pit_jax.stages import feedback
     ({"multicritique__revisers": ("me",)}, "multicritique.revisers names 'me'; use names"),
     ({"critic_reward__model": "a/b"}, "rewards of critiques are learnt from the pairs"),
     ({"units__template": "{place} {severity}"}, "units.template='{place} {severity}'; use a text"),
+    ({"units__template": "Weak: {place}. Change: {suggestion}"}, "has no {severity}, by which"),
+    ({"units__none": "!!"}, "units.none='!!'; use one line of text with a word in it"),
     ({"units__max_tokens": 81}, "is more than data.max_response_length=80"),
     ({"grades__accepted": 8}, "grades.accepted=8 is no grade from grades.lowest=1"),
     ({"grades__template": "Good"}, "grades.template='Good'; use a text with the one slot {score}"),

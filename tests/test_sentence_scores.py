@@ -134,6 +134,8 @@ def test_a_request_numbers_sentences_in_one_line_each():
     ("{prompt} {prompt} {sentences}", False),
     ("{prompt} {sentences} {answer}", False),
     ("{prompt {sentences}", False),
+    ("{prompt!r} {sentences}", False),
+    ("{prompt} {sentences:d}", False),
   ],
 )
 def test_words_of_a_request_have_both_slots(words, is_fit):

@@ -60,7 +60,9 @@ def unfit(words: str) -> str:
   """Returns what is wrong with the words of a request; "" where nothing is."""
   needed = "use {prompt} and {sentences}, each once"
   try:
-    slots = sorted(name for _, name, _, _ in string.Formatter().parse(words) if name is not None)
+    # A slot with a format is none of these.
+    slots = sorted(f"{name}{spec or ''}{how or ''}" for _, name, spec, how in
+                   string.Formatter().parse(words) if name is not None)  # fmt: skip
   except ValueError as error:
     return f"{error}; {needed}"
   return "" if slots == [*SLOTS] else needed

@@ -158,6 +158,11 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
       'the pairs of this recipe; use ""'
     )
   yield from unit_criticism.problems(config)
+  if "{severity}" not in config.units.template:
+    yield (
+      f"units.template={config.units.template!r} has no {{severity}}, by which this recipe prefers "
+      "one critique to another; give it one"
+    )
   if not config_keys.is_embedded(config.data.source) and not config.evaluation.reward_model:
     yield (
       f"R_P scores the revisions that decide which pairs are kept, and nobody else the answers to "
