@@ -168,7 +168,7 @@ def test_a_chat_model_learns_from_scores_of_its_sentences(name, tmp_path, monkey
 
   counts = [check(*one) for one in seen]
   # All samples of all iterations of all arms, and those of each that are shown at its end.
-  assert len(counts) == ((4 + 1) * 3 + (2 + 1) * 2) * 4
+  assert len(counts) == ((4 + 1) * 3 + (2 + 1) * 2) * 8
   # The made-up model writes noise, which has no sentences.
   assert counts.count(0) and max(counts) > (name == "smollm2")
   for stage, found in study.corrected.items():
