@@ -23,6 +23,7 @@ from pit_jax.feedback import completions, estimates, patience, transcripts
 LOG = logging.getLogger(__name__)
 
 KEY = "OPENAI_API_KEY"  # the environment variable with the key
+SECTION = "evaluation.language_judge"  # of a configuration: what it says is others' default
 ADDRESS = "OPENAI_BASE_URL"  # and that with the endpoint, where none is configured
 OPENAI = "api.openai.com"
 PROBE = "Write forty letters of the alphabet, drawn at random, and nothing else."
@@ -90,7 +91,7 @@ class Endpoint:
     Raises:
       ValueError: the client is not installed, or there is no key.
     """
-    check(settings.base_url)
+    check(settings.base_url, (account and account.key) or SECTION)
     import openai
 
     self._openai = openai
@@ -326,7 +327,7 @@ class Endpoint:
     return text.replace(self._key, "…") if self._key else text
 
 
-def check(base_url: str, key: str) -> None:
+def check(base_url: str, key: str = SECTION) -> None:
   """Raises a ValueError where the endpoint of a section, named by its key, cannot be asked."""
   try:
     import openai  # noqa: F401

@@ -21,8 +21,6 @@ from pit_jax.run import origin
 from pit_jax.storage import places
 from pit_jax.types import Params
 
-KEY = "evaluation.language_judge"  # of the section whose values others' defaults are
-
 
 def local(
   asking: inference.Inference,
@@ -87,7 +85,7 @@ def _noise(prompts: Sequence[str], repeat: int) -> jax.Array:
   return jax.random.fold_in(key, repeat)
 
 
-def check(c: ml_collections.ConfigDict, key: str = KEY) -> None:
+def check(c: ml_collections.ConfigDict, key: str = endpoint.SECTION) -> None:
   """Raises a ValueError for a section, named by its key, whose model cannot be asked.
 
   Values out of their range are refused before, see `allowed.LANGUAGE_MODEL`.
@@ -137,7 +135,9 @@ def rater(
 
 def transcripts_of(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
   """Returns the file of transcripts of a section."""
-  return places.local(f"{KEY}.cache", c.cache or workdir / "judge" / "transcripts.sqlite")
+  return places.local(
+    f"{endpoint.SECTION}.cache", c.cache or workdir / "judge" / "transcripts.sqlite"
+  )
 
 
 def endpoint_settings(c: ml_collections.ConfigDict, *, is_weighed: bool) -> endpoint.Settings:
