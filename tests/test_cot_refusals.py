@@ -76,7 +76,7 @@ def test_rationales_that_are_all_wrong_are_told_before_anything_is_trained(tmp_p
   trained = mock.Mock(side_effect=AssertionError("trained"))
   with mock.patch.object(sft, "run", trained), pytest.raises(ValueError) as error:
     cot.RECIPE.train(tiny_run.build(changed, tmp_path))
-  assert "ends with an answer that answer finds right; look at rows/rationales.jsonl" in str(
+  assert "ends with an answer that answer finds right; read rows/rationales.jsonl" in str(
     error.value
   )
 
