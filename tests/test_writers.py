@@ -300,7 +300,8 @@ def test_of_a_field_that_a_kind_has_not_one_thing_is_said(tie, context_of, tmp_p
   with pytest.raises(ValueError) as error:
     named.check(context_of(raters={"r": one}).config)
   assert str(error.value) == (
-    "feedback.raters.r.tie is not known; beside kind, verifier has path, form, prompt, answer, scores"
+    "feedback.raters.r.tie is not known; beside kind, verifier has path, form, prompt, answer, "
+    "scores"
   )
 
 
