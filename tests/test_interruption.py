@@ -235,6 +235,7 @@ def test_a_run_says_that_its_evaluation_is_stopped(monkeypatch, tmp_path, capsys
   monkeypatch.setattr(running.contexts, "build", lambda *_: None)
   context = mock.Mock(rows=mock.Mock(folds={}))
   monkeypatch.setattr(running.schedule, "announced", lambda _: context)
+  monkeypatch.setattr(running.subject, "check_judges", lambda _: None)
   monkeypatch.setattr(running.findings, "of_run", lambda *_: signal.raise_signal(signal.SIGTERM))
   recipe = dataclasses.replace(rlhf.RECIPE, train=lambda _: None, exported=None)
   with pytest.raises(interruption.Interrupted):
