@@ -23,24 +23,22 @@ import ml_collections
 
 from pit_jax.configs import chat, common
 
-SIZES = (*common.SIZES, *chat.SIZES)
+SIZES = chat.BESIDE_SHAPES
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `ares`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
-  name = size
-  size = "small" if name in chat.SIZES else name
-  config = common.get_config(size)
+  common.check_size(size, SIZES)
+  shape = chat.shape(size)
+  config = common.get_config(shape)
   config.recipe = "ares"  # the method: a recipe's name, or the path of a file that declares one
   config.data.folds, config.data.fold_sizes = ("sft", "rl"), (1.0, 2.0)
   config.data.prompts_only = ()  # corrections validate on the part of their fold that does
-  config.sft = common.sft(size)
-  config.correct = common.sft(size)  # as `sft`, of what the teacher corrected
+  config.sft = common.sft(shape)
+  config.correct = common.sft(shape)  # as `sft`, of what the teacher corrected
   config.correct.fold = "rl"
   config.correct.learning_rate /= 4  # what RL found is not to be unlearnt
-  config.rl = common.rl(config, size)
+  config.rl = common.rl(config, shape)
   config.rl.samples = 4  # as published
   # A nat costs 0.05 of the unit in which a sentence is worth ½ at most. The published 0.0001 keeps
   # a policy near no reference.
@@ -56,11 +54,11 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     "raters": {"even": {"kind": "critic", "critic": "even"}},
   })  # fmt: skip
   config.evaluation.judges = ("even",)
-  common.few_prompts(config, size)
+  common.few_prompts(config, shape)
   config.frontier.checkpoints = 0
-  if name in chat.SIZES:
+  if size in chat.SIZES:
     _chat(config)
-  if name.endswith("_smoke"):
+  if size.endswith("_smoke"):
     _shrink(config)
   return config.lock()
 

@@ -7,13 +7,14 @@ Nothing is sampled, so there is no seed; ten seconds of CPU, imports and figures
 
 import ml_collections
 
+from pit_jax.configs import common
+
 SIZES = ("paper",)
 
 
 def get_config(size: str = "paper") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `bandit`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   config = ml_collections.ConfigDict()
   config.recipe = "bandit"  # the method: a recipe's name, or the path of a file that declares one
   config.bandit = _bandit()

@@ -2,8 +2,16 @@
 
 import ml_collections
 
+from pit_jax.configs import common
+
 # `_smoke` is cut to a few steps for two CPU cores.
 SIZES = ("smollm2_135m", "smollm2_135m_smoke")
+BESIDE_SHAPES = (*common.SIZES, *SIZES)  # of a recipe that has an embedded task too
+
+
+def shape(size: str) -> str:
+  """Returns which of `common.SIZES` the stages of a recipe are set by at one of its sizes."""
+  return "small" if size in SIZES else size
 
 
 def use_model(config: ml_collections.ConfigDict, source: str) -> None:

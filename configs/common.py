@@ -1,5 +1,7 @@
 """What all recipes share: model sizes, data, mesh, and the defaults of every stage."""
 
+from collections.abc import Collection
+
 import ml_collections
 from ml_collections import config_dict
 
@@ -26,10 +28,15 @@ VOCABULARIES = {
 }  # fmt: skip
 
 
+def check_size(size: str, sizes: Collection[str]) -> None:
+  """Raises a ValueError for a size that a configuration's file does not have."""
+  if size not in sizes:
+    raise ValueError(f"size {size!r} is not known; use one of {sorted(sizes)}")
+
+
 def get_config(size: str) -> ml_collections.ConfigDict:
   """Returns the part of a configuration that does not depend on the recipe."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  check_size(size, SIZES)
   config = ml_collections.ConfigDict()
   config.seed = 0  # of all noise, of the rows of the embedded task, and of the order of batches
   _keep_records(config)

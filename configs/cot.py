@@ -25,16 +25,14 @@ import ml_collections
 from pit_jax.configs import chat, common
 from pit_jax.configs import dpo as dpo_config
 
-SIZES = (*common.SIZES, *chat.SIZES)
+SIZES = chat.BESIDE_SHAPES
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `cot`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
-  name = size
-  size = "small" if name in chat.SIZES else name
-  config = common.get_config(size)
+  common.check_size(size, SIZES)
+  shape = chat.shape(size)
+  config = common.get_config(shape)
   config.recipe = "cot"  # the method: a recipe's name, or the path of a file that declares one
   config.data.source = "synthetic:chains"
   config.data.folds, config.data.prompts_only = ("sft", "preference"), ()
@@ -42,10 +40,10 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     1.0,
     2.0,
   )  # sampled prompts cost more than imitated ones, and teach less
-  config.sft = common.sft(size)
-  config.dpo = dpo_config.section(size)
+  config.sft = common.sft(shape)
+  config.dpo = dpo_config.section(shape)
   config.dpo.sft_coefficient = 0.0  # as in the published code; the arm dpo_anchored has one
-  config.reward = common.reward(size)  # R_P, which reranks beside the others
+  config.reward = common.reward(shape)  # R_P, which reranks beside the others
   config.reward.fold = "preference"
   config.cot = _study()
   config.feedback = _embedded_feedback()
@@ -58,9 +56,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     # weak base is right by chance alone, whatever it imitates.
     config.sft.epochs = 1.0
     config.evaluation.prompts = 600
-  if name in chat.SIZES:
+  if size in chat.SIZES:
     _chat(config)
-  if name.endswith("_smoke"):
+  if size.endswith("_smoke"):
     _shrink(config)
   return config.lock()
 

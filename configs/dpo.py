@@ -22,8 +22,7 @@ SIZES = (*common.SIZES, *OF_ARMS)
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `dpo`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   shape = OF_ARMS.get(size, size)
   config = common.get_config(shape)
   config.recipe = "dpo"  # the method: a recipe's name, or the path of a file that declares one

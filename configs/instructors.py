@@ -23,16 +23,14 @@ import ml_collections
 
 from pit_jax.configs import chat, common
 
-SIZES = (*common.SIZES, *chat.SIZES)
+SIZES = chat.BESIDE_SHAPES
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `instructors`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
-  name = size
-  size = "small" if name in chat.SIZES else name
-  config = common.get_config(size)
+  common.check_size(size, SIZES)
+  shape = chat.shape(size)
+  config = common.get_config(shape)
   config.recipe = (
     "instructors"  # the method: a recipe's name, or the path of a file that declares one
   )
@@ -41,8 +39,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.data.folds = ("sft", "practice")
   config.data.fold_sizes = (3.0, 5.0)  # what is imitated first, and the training split
   config.data.prompts_only = ()
-  config.sft = common.sft(size)
-  config.practice = common.sft(size)
+  config.sft = common.sft(shape)
+  config.practice = common.sft(shape)
   config.practice.fold = "practice"  # the training split: whose problems the target answers
   config.instructors = _study()
   config.feedback = _embedded_feedback()
@@ -56,9 +54,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     config.instructors.exercises = 1_280
     config.practice.epochs = 2.0
     config.evaluation.prompts = 800
-  if name in chat.SIZES:
+  if size in chat.SIZES:
     _chat(config)
-  if name.endswith("_smoke"):
+  if size.endswith("_smoke"):
     _shrink(config)
   return config.lock()
 

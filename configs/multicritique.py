@@ -26,27 +26,25 @@ import ml_collections
 
 from pit_jax.configs import chat, common
 
-SIZES = (*common.SIZES, *chat.SIZES)
+SIZES = chat.BESIDE_SHAPES
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `multicritique`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
-  name = size
-  size = "small" if name in chat.SIZES else name
-  config = common.get_config(size)
+  common.check_size(size, SIZES)
+  shape = chat.shape(size)
+  config = common.get_config(shape)
   # The method: a recipe's name, or the path of a file that declares one.
   config.recipe = "multicritique"
   config.data.folds = ("sft", "reward", "tuning", "preference", "rl")
-  config.sft = common.sft(size)
-  config.reward = common.reward(size)  # of R_P, which scores revisions
-  config.tuning = common.sft(size)  # of critics
+  config.sft = common.sft(shape)
+  config.reward = common.reward(shape)  # of R_P, which scores revisions
+  config.tuning = common.sft(shape)  # of critics
   config.tuning.fold = "tuning"  # whose prompts are drafted, criticised and learnt
-  config.critic_reward = common.reward(size)  # of reward models of critiques
+  config.critic_reward = common.reward(shape)  # of reward models of critiques
   config.critic_reward.fold = "preference"  # whose drafts two critics criticise
   config.critic_reward.focal = 2.0
-  config.rl = common.rl(config, size)
+  config.rl = common.rl(config, shape)
   config.units = _units()
   config.grades = _grades()
   config.revision = _revision()
@@ -56,9 +54,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.data.max_response_length = max(config.data.max_response_length, config.units.max_tokens)
   if size == "tiny":
     _shorten(config)
-  if name in chat.SIZES:
+  if size in chat.SIZES:
     _chat(config)
-  if name.endswith("_smoke"):
+  if size.endswith("_smoke"):
     _shrink(config)
   return config.lock()
 

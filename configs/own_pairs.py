@@ -14,8 +14,7 @@ SIZES = ("smollm2_135m", "smollm2_135m_smoke")
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `own_pairs`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   config = common.get_config("small")
   config.recipe = (
     "own_pairs"  # the method: a recipe's name, or the path of a file that declares one

@@ -10,15 +10,14 @@ accelerator; `smollm2_135m_smoke` shows on two CPU cores that every part works, 
 
 import ml_collections
 
-from pit_jax.configs import pit
+from pit_jax.configs import common, pit
 
 SIZES = ("smollm2_135m", "smollm2_135m_smoke")
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `pit` on dialogues, with a small pretrained model."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   config = pit.get_config("small").unlock()
   config.model.base = "models/smollm2"
   config.model.lora.rank = 16

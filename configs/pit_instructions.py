@@ -10,15 +10,14 @@ The judge `program` is that by which preferences were drawn, and no model sees w
 
 import ml_collections
 
-from pit_jax.configs import pit_hh
+from pit_jax.configs import common, pit_hh
 
 SIZES = ("smollm2_135m", "smollm2_135m_smoke")
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `pit` on instructions, with a small pretrained model."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   config = pit_hh.get_config(size).unlock()
   config.data.source = "jsonl:runs/instructions/instructions.jsonl"
   config.data.max_prompt_length, config.data.max_response_length = 160, 96

@@ -15,15 +15,14 @@ sides; the other that loses is trained on, or "whoever is not text_davinci_003" 
 
 import ml_collections
 
-from pit_jax.configs import reward
+from pit_jax.configs import common, reward
 
 SIZES = ("smollm2_135m", "smollm2_135m_small", "scratch")
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `reward` on judgements of AlpacaEval."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   config = reward.get_config("tiny" if size == "scratch" else "small").unlock()
   config.data.source = "jsonl:alpacaeval_gpt4_preferences.jsonl.gz"
   config.data.rows = None

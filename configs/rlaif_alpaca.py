@@ -24,7 +24,7 @@ every part works.
 
 import ml_collections
 
-from pit_jax.configs import rlaif
+from pit_jax.configs import common, rlaif
 
 SIZES = ("smollm2_135m", "smollm2_135m_smoke")
 TEACHERS = "alpacaeval_teachers.jsonl.gz"
@@ -33,8 +33,7 @@ ANNOTATED = "alpacaeval_gpt4_preferences.jsonl.gz"
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `rlaif` on AlpacaEval, with a small pretrained model."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   config = rlaif.get_config("small").unlock()
   config.model.base = "models/smollm2"
   config.model.lora.rank = 16

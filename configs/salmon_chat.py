@@ -14,15 +14,14 @@ cores, so that it can show nothing but that every part works.
 
 import ml_collections
 
-from pit_jax.configs import salmon
+from pit_jax.configs import common, salmon
 
 SIZES = ("smollm2_135m", "smollm2_135m_smoke")
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `salmon` with a small chat model."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   config = salmon.get_config("small").unlock()
   config.model.base = "models/smollm2"
   config.model.lora.rank = 16

@@ -17,8 +17,7 @@ SIZES = (*common.SIZES, "tiny_whole")
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `ser`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   is_whole = size == "tiny_whole"
   size = "tiny" if is_whole else size
   config = common.get_config(size)

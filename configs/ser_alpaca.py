@@ -13,15 +13,14 @@ responses cut to 48 tokens, and heads alone learn.
 
 import ml_collections
 
-from pit_jax.configs import reward_alpaca, ser
+from pit_jax.configs import common, reward_alpaca, ser
 
 SIZES = ("smollm2_135m", "smollm2_135m_small")
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `ser` on judgements of AlpacaEval."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
+  common.check_size(size, SIZES)
   config = ser.get_config("small").unlock()
   source = reward_alpaca.get_config()
   for name in ("source", "held_out", "held_out_writers", "length_buckets"):

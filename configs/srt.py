@@ -23,14 +23,13 @@ import ml_collections
 from pit_jax.configs import chat, common
 from pit_jax.configs import dpo as dpo_config
 
-SIZES = (*common.SIZES, *chat.SIZES)
+SIZES = chat.BESIDE_SHAPES
 
 
 def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   """Returns the configuration of recipe `srt`."""
-  if size not in SIZES:
-    raise ValueError(f"size {size!r} is not known; use one of {sorted(SIZES)}")
-  shape = "small" if size in chat.SIZES else size
+  common.check_size(size, SIZES)
+  shape = chat.shape(size)
   config = common.get_config(shape)
   config.recipe = "srt"  # the method: a recipe's name, or the path of a file that declares one
   config.data.folds, config.data.prompts_only = ("sft", "tuning", "preference"), ()

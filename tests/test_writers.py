@@ -292,6 +292,40 @@ def test_what_no_one_can_be_made_of_is_refused_before_training(parts, said, cont
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+  ("part", "section", "row", "said"),
+  [
+    (
+      "writers",
+      {"kind": "file"},
+      '{"prompt": "q"}',
+      "rows.jsonl, line 2: the row has no 'response'",
+    ),
+    (
+      "raters",
+      {"kind": "annotations"},
+      '{"instruction": "q", "output_1": "a", "output_2": "b"}',
+      "rows.jsonl, line 2: 'preference' is missing",
+    ),
+    (
+      "raters",
+      {"kind": "verifier", "form": "number"},
+      '{"prompt": "1 + 2", "answer": "many"}',
+      "rows.jsonl: of the prompt '1 + 2': 'many' is no answer",
+    ),
+  ],
+)
+def test_a_row_of_no_use_is_told_before_training(part, section, row, said, context_of, tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text("\n" + row + "\n")
+  config = context_of(**{part: {"one": {**section, "path": str(path)}}}).config
+  with pytest.raises(ValueError) as error:
+    running.run(config, tmp_path / "run")
+  assert f"feedback.{part}.one: " in str(error.value)
+  assert said in str(error.value)
+  assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("tie", [0.1, 5, "none"])
 def test_of_a_field_that_a_kind_has_not_one_thing_is_said(tie, context_of, tmp_path):
   right = tmp_path / "right.jsonl"

@@ -93,9 +93,14 @@ def _endpoint(given: Given) -> writers.Writer:
   return writers.behind_endpoint(given.name, settings, path, key=given.key, count=count)
 
 
-def _file(given: Given) -> writers.Writer:
-  columns = {name: given.section[name] for name in ("prompt", "response") if name in given.section}
-  return writers.file(given.name, given.section.path, **columns)
+def file(name: str, section: Section) -> writers.Writer:
+  """Returns the file of completions that a section names as a writer.
+
+  Raises:
+    ValueError: as `writers.file`.
+  """
+  columns = {field: section[field] for field in ("prompt", "response") if field in section}
+  return writers.file(name, section.path, **columns)
 
 
 def _verified(given: Given) -> judges.Judge:
@@ -242,7 +247,7 @@ KINDS = {
     "model": Kind(_model, ("model",)),
     "directory": Kind(_directory, ("directory",), _LIMITS),
     "endpoint": Kind(_endpoint, ("model",), _ASKED),
-    "file": Kind(_file, ("path",), ("prompt", "response")),
+    "file": Kind(lambda g: file(g.name, g.section), ("path",), ("prompt", "response")),
     "function": Kind(lambda g: writers.function(g.name, g.section.function), ("function",)),
     "grammar": Kind(
       lambda g: writers.grammar(g.name, _habits(g.section), g.section.get("seed", 0)),

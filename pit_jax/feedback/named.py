@@ -15,7 +15,15 @@ import ml_collections
 
 from pit_jax import config_keys, configurations, ranges
 from pit_jax.data import principles
-from pit_jax.feedback import factories, judges, language_models, router, verifier, writers
+from pit_jax.feedback import (
+  annotations,
+  factories,
+  judges,
+  language_models,
+  router,
+  verifier,
+  writers,
+)
 from pit_jax.run import allowed
 from pit_jax.run import context as contexts
 from pit_jax.tasks import verify
@@ -56,6 +64,12 @@ _ASKS = {
     "raters that are verifiers",
     lambda kind: kind in factories.VERIFIERS,
   ),
+}
+# Kinds whose files are read before anything is trained, so that no row stops a run later.
+_READ = {
+  "file": lambda section: factories.file("file", section),
+  "annotations": lambda section: annotations.rater("annotations", section.path),
+  "verifier": lambda section: verifier.passing({"verifier": section}, "verifier"),
 }
 
 
@@ -159,7 +173,7 @@ def _problems(
     return
   if chosen in _ASKS:
     yield from _unknown(config.feedback.raters, key, section)
-  if chosen in ("file", "annotations", "verifier") and not os.path.isfile(section.path):
+  if chosen in _READ and not os.path.isfile(section.path):
     yield f"{key}.path={section.path} is no file"
     return
 
@@ -172,8 +186,8 @@ def _problems(
 def _check_made(config: ml_collections.ConfigDict, part: str, key: str, section: Section) -> None:
   """Raises a ValueError where what a section names cannot be used: files, functions, endpoints."""
   chosen = section.kind
-  if chosen == "verifier":
-    verifier.passing({chosen: section}, chosen)
+  if chosen in _READ:
+    _READ[chosen](section)
   if chosen in ("endpoint", "language_model"):
     language_models.check(factories.language(config, section), key)
   if chosen == "function" and part == "raters":
