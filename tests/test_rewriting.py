@@ -4,6 +4,7 @@ import json
 from unittest import mock
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
@@ -56,7 +57,7 @@ def counted(writer):
 
 
 def rewritten(tmp_path, judge=None, writer=None, answers=ANSWERS, most_failed=0.0):
-  context = mock.Mock(spec=contexts.Context, workdir=tmp_path)
+  context = mock.Mock(spec=contexts.Context, workdir=tmp_path, config=ml_collections.ConfigDict())
   context.key.return_value = jax.random.key(0)
   return rewriting.rewritten(
     context, "mended", answers, judge or judges.function(f"{HERE}:kind", "kind"),

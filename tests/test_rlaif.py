@@ -227,6 +227,7 @@ def completed(tmp_path, fails=(), most_failed=0.5):
   context = mock.Mock(spec=contexts.Context, workdir=tmp_path, rows=mock.Mock())
   context.rows.settings.formats = {"policy": policy}
   context.key.return_value = jax.random.key(0)
+  context.config = ml_collections.ConfigDict({"rlaif": {"most_failed": most_failed}})
   rows = [preferences.Preference(f"q{i}", "never", "read") for i in range(8)]
 
   def write(asked, *_):
@@ -254,8 +255,8 @@ def test_more_failures_than_are_allowed_end_the_run(tmp_path):
   with pytest.raises(ValueError) as error:
     completed(tmp_path, {"q0", "q1", "q2"}, most_failed=0.25)
   assert str(error.value) == (
-    "writer teacher failed on 3 of 8 prompts (no reply: 3), more than most_failed=0.25 of them; "
-    "mend what failed, or raise most_failed"
+    "writer teacher failed on 3 of 8 prompts (no reply: 3), more than a share of 0.25; mend "
+    "what failed, or raise rlaif.most_failed"
   )
 
 

@@ -141,7 +141,8 @@ def criticised(
     for part in feedback.PARTS
   }  # fmt: skip
   found = Criticisms(made, parts)
-  feedback.check_share(f"critic {critic.name}", "drafts", found.failures, len(asked), most_failed)
+  share = (found.failures, len(asked), most_failed)
+  feedback.check_share(context, f"critic {critic.name}", "drafts", *share)
   return found
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pit_jax import config_keys
 from pit_jax.data import conversations, preferences, rows
 from pit_jax.feedback import judges, labels, writers
 from pit_jax.run import context as contexts
@@ -81,7 +82,7 @@ def completions(
       f"{made.name}.jsonl holds completions of other prompts; remove it, and they are made again"
     )
   failures = collections.Counter(row["failure"] for row in made.rows if "failure" in row)
-  check_share(f"writer {writer.name}", "prompts", failures, len(prompts), most_failed)
+  check_share(context, f"writer {writer.name}", "prompts", failures, len(prompts), most_failed)
 
   texts = iter(made.column("response"))
   parts = {
@@ -200,12 +201,17 @@ def labelled(
   failures = collections.Counter()
   for one in by_part.values():
     failures.update(one.failures)
-  check_share(f"rater {rater.name}", "pairs", failures, len(everything), most_failed)
+  check_share(context, f"rater {rater.name}", "pairs", failures, len(everything), most_failed)
   return Labels(made, by_part)
 
 
 def check_share(
-  who: str, what: str, failures: Mapping[str, int], count: int, most: float | int
+  context: contexts.Context,
+  who: str,
+  what: str,
+  failures: Mapping[str, int],
+  count: int,
+  most: float | int,
 ) -> None:
   """Raises a ValueError where more than a share of what was asked failed; logs what did."""
   failed = sum(failures.values())
@@ -214,7 +220,8 @@ def check_share(
   reasons = ", ".join(f"{reason}: {times}" for reason, times in failures.items())
   said = f"{who} failed on {failed} of {count} {what} ({reasons})"
   if failed > most * count:
-    raise ValueError(
-      f"{said}, more than most_failed={most:g} of them; mend what failed, or raise most_failed"
-    )
+    # A recipe has one such key at most; where it has none, the share is fixed.
+    keys = [key for key, _ in config_keys.leaves(context.config) if key.endswith(".most_failed")]
+    way = "".join(f", or raise {key}" for key in keys)
+    raise ValueError(f"{said}, more than a share of {most:g}; mend what failed{way}")
   LOG.warning("%s; they are left out", said)

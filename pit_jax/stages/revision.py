@@ -122,7 +122,7 @@ def revisions(
   found = {}
   for name, own in pairs.items():
     made = made_rows.once(context, f"rows/{name}", functools.partial(make, name))
-    _check(made, everything[name], most_failed)
+    _check(context, made, everything[name], most_failed)
     found[name] = Revisions(made, own)
   return found
 
@@ -137,7 +137,12 @@ def _chats(
   return shown.conversations(prompts, *columns, [text for _, text in asked])
 
 
-def _check(made: made_rows.MadeRows, pairs: Sequence[Pair], most_failed: float | int) -> None:
+def _check(
+  context: contexts.Context,
+  made: made_rows.MadeRows,
+  pairs: Sequence[Pair],
+  most_failed: float | int,
+) -> None:
   """Raises a ValueError for rows of other pairs, or of which too many failed."""
   told = zip(map(_known, pairs), made.rows, strict=False)
   if len(made.rows) != len(pairs) or any(
@@ -149,7 +154,7 @@ def _check(made: made_rows.MadeRows, pairs: Sequence[Pair], most_failed: float |
   written = [text for row in made.rows for side in SIDES for own in row["revisions"][side]
              for text in own]  # fmt: skip
   failed = {writers.NOTHING: written.count(None)} if None in written else {}
-  feedback.check_share("revisers", "revisions", failed, len(written), most_failed)
+  feedback.check_share(context, "revisers", "revisions", failed, len(written), most_failed)
 
 
 def of_preferences(fold: preferences.Fold) -> dict[str, list[Pair]]:

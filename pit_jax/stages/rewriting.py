@@ -88,7 +88,8 @@ def rewritten(
   reasons = collections.Counter(row["failure"] for row in made.rows if "failure" in row)
   unwritten = {why: n for why, n in reasons.items() if why not in (UNMENDED, SAME)}
   harmful = sum(row["harmful"] for row in made.rows)
-  feedback.check_share(f"writer {writer.name}", "answers", unwritten, harmful, most_failed)
+  share = (unwritten, harmful, most_failed)
+  feedback.check_share(context, f"writer {writer.name}", "answers", *share)
 
   by_part = []
   place = 0

@@ -134,8 +134,8 @@ def listed(
     useless = collections.Counter(
       row.listed.failures[0] for some in parts.values() for row in some if not row.listed.is_useful
     )
-    count = len(asked[name].chats)
-    feedback.check_share(f"critic {critic.name}", "drafts", useless, count, most_failed)
+    share = (useless, len(asked[name].chats), most_failed)
+    feedback.check_share(context, f"critic {critic.name}", "drafts", *share)
   return found
 
 
@@ -277,7 +277,7 @@ def classed(
       graded[key] = (read.score, row.get("failure") or failure)
     failures = collections.Counter(failure for _, failure in graded.values() if failure)
     share = (failures, len(graded), most_failed)
-    feedback.check_share(f"meta-critic {meta.name}", "units", *share)
+    feedback.check_share(context, f"meta-critic {meta.name}", "units", *share)
 
     of = functools.partial(_classes_of, graded, form, section.accepted)
     parts = {

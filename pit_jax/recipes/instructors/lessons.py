@@ -138,7 +138,7 @@ def written(
   """
   failures = collections.Counter(row["failure"] for row in replies.rows if "failure" in row)
   share = (failures, len(replies.rows), context.config.instructors.most_failed)
-  feedback.check_share(f"writer {instructor.name}", "requests", *share)
+  feedback.check_share(context, f"writer {instructor.name}", "requests", *share)
   sort = lambda: _sorted(context, replies.column("response"), seen)  # noqa: E731
   sorted_rows = made_rows.once(context, f"rows/{name}_exercises", sort)
   return Lessons((replies, sorted_rows), len(replies.rows), failures)

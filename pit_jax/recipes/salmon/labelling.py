@@ -148,7 +148,7 @@ def scores(
       raise ValueError(f"{made.name}.jsonl is of other pairs; remove it, and it is made again")
     failures = collections.Counter(row["failure"] for row in made.rows if "failure" in row)
     asked = (f"rater {judge}", f"pairs by the principle {principle.name}")
-    feedback.check_share(*asked, failures, sum(fits), context.config.salmon.most_failed)
+    feedback.check_share(context, *asked, failures, sum(fits), context.config.salmon.most_failed)
     told = [row["orders"] or (np.nan, np.nan) for row in made.rows]
     found[:, place] = np.array(told, float).reshape(-1, 2)
 
