@@ -11,6 +11,12 @@ with the directory of a base model prompts are shown in its own chat template, w
 The defaults are those of pit:small, or of the run that --config describes, as for `pit train`
 (--config=pit:tiny, --config.KEY=VALUE, --values=FILE.yaml); then it says too how many steps each
 stage takes.
+
+  pit doctor --source=jsonl:preferences.jsonl --revise=runs/demo --kept=kept.jsonl
+
+With --revise the improver of a finished run, or of several, rewrites either answer of some pairs,
+and the first run's reward model scores what they wrote: does this preference make revisions better?
+--kept writes the pairs of which it does (MARV, arXiv 2410.15287).
 """
 
 import argparse
@@ -18,26 +24,26 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from pit_jax import configurations, terminal
+from pit_jax import arguments, configurations, terminal
 
 
 @terminal.command
-def main(arguments: Sequence[str]) -> None:
+def main(asked: Sequence[str]) -> None:
   """Examines what is named, and tells what was found."""
-  options = _options(arguments)
+  options = _options(asked)
 
   from pit_jax.tools.doctor import examining
 
   examining.run(options)
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
+def _options(asked: Sequence[str]) -> argparse.Namespace:
   """Returns the options; where a configuration is named, its values are their defaults."""
   first = terminal.Parser(add_help=False)
   first.add_argument("--config")
   first.add_argument("--source")
   first.add_argument("--tokenizer")
-  named, others = first.parse_known_args(arguments)
+  named, others = first.parse_known_args(asked)
   values = [
     word for word in others if word.startswith((configurations.PREFIX, configurations.VALUES))
   ]
@@ -50,9 +56,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     with config.unlocked():  # which base a run starts from may depend on it
       config.data.source = named.source
   parser = _parser(config, named.config is not None, named.tokenizer)
-  options = parser.parse_args([word for word in arguments if word not in values])
+  options = parser.parse_args([word for word in asked if word not in values])
   options.config = config
   options.is_configured = named.config is not None
+  if options.kept and not options.revise:
+    parser.error("--kept writes pairs that were revised; name runs that revise as --revise=RUN,…")
+  if options.kept:
+    arguments.output("--kept", options.kept)
   return options
 
 
@@ -97,6 +107,18 @@ def _parser(
     add(f"--{name}", type=kind, default=data[name], help=f"{what} ({data[name]})")
   together = f"what one fold holds together: prompt, cluster ({data.fold_by})"
   add("--fold_by", default=data.fold_by, help=together)
+  add("--revise", type=_places, metavar="RUN,…", help="workdirs whose improvers revise pairs")
+  add("--revise_rows", type=terminal.at_least(1), default=200, help="pairs to revise (200)")
+  add("--revise_samples", type=terminal.at_least(1), default=4, help="of each answer (4)")
+  add("--kept", metavar="FILE", help="file for the pairs that make revisions better, JSON lines")
   add("--html", help="file for the page")
   add("--json", help="file for the figures, and the places of all rows concerned")
   return parser
+
+
+def _places(text: str) -> tuple[str, ...]:
+  """Returns the workdirs of a list with commas; raises an ArgumentTypeError where one is empty."""
+  places = tuple(part.strip() for part in text.split(","))
+  if not all(places):
+    raise argparse.ArgumentTypeError(f"{text!r} names no run; write --revise=runs/demo")
+  return places

@@ -21,6 +21,7 @@ from pit_jax.tools.doctor import (
 )
 
 Planned = Callable[[Mapping[str, int]], Sequence[Any]]
+Revised = Callable[[cases.Cases], findings.Finding]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ def examine(
   tokenizer: str,
   division: preferences.Division,
   planned: Planned | None = None,
+  revised: Revised | None = None,
 ) -> Examination:
   """Returns all findings on the rows of a source.
 
@@ -53,6 +55,7 @@ def examine(
     tokenizer: where the tokenizer comes from, in words.
     division: how training would divide the rows.
     planned: rows of each fold → the stages that a configuration makes of them; see `sizes.steps`.
+    revised: says whether what is preferred makes revisions better; see `revisions.finding`.
   """
   examined = cases.gather(loaded, division)
   # Slow, and several findings need them: made once.
@@ -79,6 +82,7 @@ def examine(
     labels.noise(examined, judged),
     biases.length(examined, measured),
     biases.position(examined, judged),
+    *([revised(examined)] if revised else []),
   )
 
   by_ratio = biases.by_ratio(examined, measured)

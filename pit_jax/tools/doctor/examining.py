@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import rich.console
 
+from pit_jax import progress
 from pit_jax.data import chat, conversations, encode, preferences, sources, template, text
 from pit_jax.tools.doctor import examination, rendering
 
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
   console = rich.console.Console()
   width = min(console.width, WIDTH) if console.is_terminal else WIDTH
   print(rendering.text(found, width, console.is_terminal), end="")
-  for path in (options.html, options.json):
+  for path in (options.html, options.json, options.kept):
     if path:
       print(f"written: {path}")
 
@@ -55,6 +56,7 @@ def examine(options: argparse.Namespace) -> examination.Examination:
   """Loads the rows, as training does, and examines them."""
   data = options.config.data
   sources.check(options.source)  # a tokenizer takes seconds to load
+  revised = _revised(options) if options.revise else None
   form, words = _form(options)
   loaded = preferences.load(
     options.source,
@@ -80,7 +82,7 @@ def examine(options: argparse.Namespace) -> examination.Examination:
   settings = encode.Settings(
     words, form, options.max_prompt_length, options.max_response_length, data.over_long
   )
-  return examination.examine(loaded, settings, said, division, _planned(options))
+  return examination.examine(loaded, settings, said, division, _planned(options), revised)
 
 
 def _planned(options: argparse.Namespace) -> examination.Planned | None:
@@ -90,6 +92,23 @@ def _planned(options: argparse.Namespace) -> examination.Planned | None:
   from pit_jax.recipes import recipe, schedule  # with all of JAX, which takes seconds
 
   return functools.partial(schedule.stages, options.config, recipe.of(options.config))
+
+
+def _revised(options: argparse.Namespace) -> examination.Revised:
+  """Returns what revises pairs by the runs that options name, which are found to be of use."""
+  from pit_jax.tools.doctor import revisions  # with all of JAX, which takes seconds
+
+  revisers = revisions.revisers(options.revise)
+  how = {"most": options.revise_rows, "samples": options.revise_samples, "seed": options.seed}
+
+  def told(examined):
+    with progress.shown():
+      found = revisions.revise(examined.rows, revisers, **how)
+    if options.kept:
+      revisions.write(options.kept, examined.rows, found)
+    return revisions.finding(examined, found)
+
+  return told
 
 
 def _form(options: argparse.Namespace) -> tuple[template.Form, text.Tokenizer | None]:

@@ -19,7 +19,7 @@ class Figure:
 
   label: str
   value: float | int | None  # None where the data cannot tell
-  unit: str = "count"  # or "share" (in [0, 1]), "nats", "tokens"
+  unit: str = "count"  # or "share" (in [0, 1]), "nats", "tokens", "deviations"
   low: float | None = None  # the lower end of the 95% interval; None for what was counted
   high: float | None = None  # its upper end
 

@@ -103,13 +103,13 @@ def figures_table(one: findings.Finding) -> cells.Table:
 
 def said(figure: findings.Figure) -> str:
   """Returns a figure's value as people write it."""
-  if figure.value is None:
-    return cells.BLANK
-  if figure.unit == "share":
-    return findings.percent(figure.value)
-  digits = {"tokens": 1, "nats": 3}.get(figure.unit, 0)
+  return cells.BLANK if figure.value is None else _written(figure.value, figure.unit)
 
-  return cells.fixed(figure.value, digits)
+
+def _written(value: float | int, unit: str) -> str:
+  if unit == "share":
+    return findings.percent(value)
+  return cells.fixed(value, {"tokens": 1, "deviations": 2, "nats": 3}.get(unit, 0))
 
 
 def where(example: findings.Example) -> str:
@@ -122,7 +122,7 @@ def where(example: findings.Example) -> str:
 def _interval(figure: findings.Figure) -> str:
   if figure.low is None or figure.high is None:
     return ""
-  return f"{findings.percent(figure.low)} … {findings.percent(figure.high)}"
+  return " … ".join(_written(end, figure.unit) for end in (figure.low, figure.high))
 
 
 def page(found: examination.Examination) -> str:
