@@ -6,6 +6,11 @@ import sys
 
 import pytest
 
+from pit_jax.commands import paper
+from pit_jax.evaluate import seeds
+from pit_jax.recipes import running
+from pit_jax.report import pages
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -38,3 +43,23 @@ def test_seeds_that_cannot_be_run_end_in_a_sentence(tmp_path):
   assert ended.returncode == 1 and "Traceback" not in ended.stderr
   assert ended.stderr.strip().splitlines()[-1].startswith("error: ")
   assert "absent.jsonl" in ended.stderr
+
+
+@pytest.mark.parametrize(("flags", "expected"), [([], True), (["--without_ablations"], False)])
+def test_every_seed_has_the_ablations_unless_they_are_left_out(
+  flags, expected, tmp_path, monkeypatch
+):
+  ran = {}
+
+  def run(config, folder):
+    ran[config.seed] = config.ablations
+    path = folder / "report" / "results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"comparisons": []}')
+
+  monkeypatch.setattr(running, "run", run)
+  monkeypatch.setattr(seeds, "pool", lambda results, _: sorted(results))
+  published = []
+  monkeypatch.setattr(pages, "publish", lambda results, *_: published.append(results))
+  paper.main(["--config=pit:tiny", f"--workdir={tmp_path}", "--seeds=3,5", *flags])
+  assert ran == {3: expected, 5: expected} and published == [[3, 5]]

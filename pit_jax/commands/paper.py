@@ -1,4 +1,4 @@
-"""Runs a configuration, with all ablations that it has, over several seeds, pooled in one report.
+"""Runs a configuration, with the ablations that it has, over several seeds, pooled in one report.
 
   pit paper --workdir=runs/paper          (`make paper`)
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
       one = config.copy_and_resolve_references().unlock()
       one.seed = seed
       if "ablations" in one:
-        one.ablations = True
+        one.ablations = not options.without_ablations
       folder = workdir / f"seed_{seed}"
       path = folder / "report" / "results.json"
       old = finished.results(one, folder)
@@ -79,4 +79,5 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   add("--workdir", required=True, help="folder of the runs: made, or continued")
   seeds = "seeds, separated by commas (0,1,2)"
   add("--seeds", type=_seeds, default=(0, 1, 2), help=seeds)
+  add("--without_ablations", action="store_true", help="train none of the ablations")
   return parser.parse_known_args(arguments)
