@@ -8,7 +8,7 @@ import pytest
 import rich.console
 
 from pit_jax.commands import doctor
-from pit_jax.configs import pit, reward, rlhf
+from pit_jax.configs import instructors, pit, reward, rlhf
 from pit_jax.recipes import recipe, schedule
 from pit_jax.training import timing, writers
 
@@ -48,6 +48,14 @@ def test_the_lines_name_folds_stages_and_how_often_rows_are_seen():
   assert lines[1] == "stage sft_policy: 4 steps of 32 rows, 1.09 times the 117 of sft"
   assert lines[3] == "stage rl_policy: 26 iterations of 128 rows, 32.3 times the 103 of rl"
   assert len(lines) == 8
+
+
+def test_rows_that_are_made_of_a_fold_are_told_from_its_own():
+  config = instructors.get_config("tiny")
+  method = recipe.named("instructors")
+  rows = {"sft": 700, "practice": 1_200}
+  lines = [*schedule.lines(rows, schedule.stages(config, method, rows))]
+  assert "stage le_1: 160 steps of 16 rows, 2 times 1,280 made of practice" in lines
 
 
 def test_a_finished_run_took_the_steps_that_were_announced(finished_run):

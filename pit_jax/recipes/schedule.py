@@ -23,6 +23,7 @@ class Stage:
   name: str  # as checkpoints, metrics and progress have it
   kind: str  # of its section
   fold: str  # whose rows it sees
+  made: int | None  # rows that are made of the fold's; None: these are seen themselves
   steps: int  # of the optimiser, or iterations of PPO
   batch_size: int  # rows of a step
   passes: float  # networks that a row passes in a step, for comparing stages of different kinds
@@ -48,7 +49,16 @@ def stages(
       job = kinds.job_of(config, stage)
       fold = kinds.fold_of(config, stage)
       steps = kinds.steps_of(config, stage, _count(rows, fold))
-      fields = (stage.name, job.kind, fold, steps, job.batch_size, kind.passes(job), kind.unit)
+      fields = (
+        stage.name,
+        job.kind,
+        fold,
+        stage.made,
+        steps,
+        job.batch_size,
+        kind.passes(job),
+        kind.unit,
+      )
       learning.append(Stage(*fields, job.get("samples", 1), _key(job, stage)))
 
   return learning
@@ -97,11 +107,12 @@ def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
 
   for stage in planned:
     # Rows of a step are responses; the epochs are over prompts.
-    count = _count(rows, stage.fold)
+    count = stage.made or _count(rows, stage.fold)
     epochs = stage.steps * stage.batch_size / stage.samples / max(count, 1)
+    of = f"{count:,} made of {stage.fold}" if stage.made else f"the {count:,} of {stage.fold}"
     yield (
       f"stage {stage.name}: {stage.steps:,} {stage.unit} of {stage.batch_size:,} rows, "
-      f"{epochs:.3g} times the {count:,} of {stage.fold}"
+      f"{epochs:.3g} times {of}"
     )
 
 

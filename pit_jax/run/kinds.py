@@ -24,6 +24,7 @@ class Stage:
   section: str  # of the configuration, which says its kind, its fold and how it trains
   steps: int | None = None  # how many it takes; None: as many as its section says
   fold: str = ""  # whose rows it sees; "": that of its section
+  made: int | None = None  # rows that are made of the fold's, where their number is settled
   prompts: str = POLICY  # or IMPROVER
   # Of RL, the network that gives the reward, as `abstract.Arrays.network` names it, or NONE.
   reward: str = "reward"

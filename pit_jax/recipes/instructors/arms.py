@@ -81,7 +81,8 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   kept = ("initial", "language")
   for number in range(1, config.instructors.rounds + 1):
     for arm in of(config):
-      planned.append(kinds.Stage(stage(arm, number), "practice", kept=kept, values=steps(config)))
+      how = {"made": config.instructors.exercises, "values": steps(config)}
+      planned.append(kinds.Stage(stage(arm, number), "practice", kept=kept, **how))
       # From the second round on an arm's policy takes the place of its last one.
       kept = (*kept, "language") if number == 1 else kept
   return planned
