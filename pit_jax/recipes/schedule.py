@@ -49,17 +49,9 @@ def stages(
       job = kinds.job_of(config, stage)
       fold = kinds.fold_of(config, stage)
       steps = kinds.steps_of(config, stage, _count(rows, fold))
-      fields = (
-        stage.name,
-        job.kind,
-        fold,
-        stage.made,
-        steps,
-        job.batch_size,
-        kind.passes(job),
-        kind.unit,
-      )
-      learning.append(Stage(*fields, job.get("samples", 1), _key(job, stage)))
+      seen = (stage.name, job.kind, fold, stage.made)
+      work = (steps, job.batch_size, kind.passes(job), kind.unit, job.get("samples", 1))
+      learning.append(Stage(*seen, *work, _key(job, stage)))
 
   return learning
 
