@@ -197,13 +197,14 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   jobs = (config.reward, config.tuning, config.critic_reward)
   chat.shrink(config, *jobs)
   for job in jobs:  # nine stages, of prompts that hold a draft and what is said of it
-    job.steps = 2
+    job.steps, job.batch_size = 2, 2
   # Two drafts of three are criticised in pairs, of which MARV has to keep some that validate.
   config.data.rows, config.data.held_out, config.data.validation = 72, 0.12, 0.3
   config.data.fold_sizes = (1.5, 1.5, 6.0, 1.0)
   config.data.max_prompt_length, config.data.max_response_length = 96, 64
   config.units.max_tokens = 64
-  config.rl.steps, config.rl.batch_size, config.rl.value_warmup = 2, 4, 1
+  config.rl.steps, config.rl.value_warmup = 2, 1
+  config.rl.batch_size, config.rl.minibatches = 2, 1
   config.save_every_rl = 2
   config.revision.samples = 1
   config.multicritique.controls = False
