@@ -163,7 +163,7 @@ def unrendered():
     return f'<svg class="{kind}" role="img" aria-label="{markupsafe.escape(label)}">{shown}</svg>'
 
   with (
-    mock.patch.object(plots, "_lay_out", lambda figure: None),
+    mock.patch.object(plots, "lay_out", lambda figure: None),
     mock.patch.object(plots, "svg", svg),
     mock.patch.object(plots, "save", lambda figure, path: path.touch()),
     mock.patch.object(summary, "save", lambda results, shown, method, path: path.touch()),

@@ -9,7 +9,9 @@ plans some alone. `--suggest` looks, for about `--minutes`, for the mesh, the mi
 rematerialisation with which the run is fastest of those that fit, and says how to set them. Extra
 `tpu-plan`, on Linux. It exits with 1 where something does not fit. Two slices are
 `--topology=2*v5e:16x16 --config.mesh.slices=2`; the links between them are counted as if they were
-as fast as those within. There is no plan for CPUs and GPUs: `pit bench` measures this machine.
+as fast as those within. `--scaling` plans with one row for each chip, at `--lengths` of prompt and
+response together on the topology, and at the first of these on `--topologies`, and names what grows
+faster than its work. There is no plan for CPUs and GPUs: `pit bench` measures this machine.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from pit_jax import configurations, terminal
 
@@ -56,16 +59,17 @@ def main(arguments: Sequence[str]) -> None:
   sys.exit(0 if fits else 1)
 
 
-def _plan(config, options: argparse.Namespace) -> bool:
+def _plan(config: Any, options: argparse.Namespace) -> bool:
   """Prints and writes what was asked for, and returns whether it fits."""
   from pit_jax.recipes import recipe as recipes
-  from pit_jax.tools.plan import compiled, planning, suggesting
+  from pit_jax.tools.plan import compiled, planning
 
   recipe = recipes.of(config)
   folder = pathlib.Path(options.output)
   devices = compiled.devices(options.topology)
-  peak = planning.peak_of(devices)
   rows = config.data.rows or options.rows
+  name = pathlib.Path(options.config).name.replace(".py", "")
+  title = f"{name} on {options.topology} ({planning.size_of(devices)})"
 
   def compile(program):
     began = time.monotonic()
@@ -74,28 +78,72 @@ def _plan(config, options: argparse.Namespace) -> bool:
     _say(f"  {program.name}: {made.error or f'{made.total / 2**30:.2f} GiB'}, {seconds:.0f} s")
     return made
 
-  size = planning.size_of(devices)
-  name = pathlib.Path(options.config).name.replace(".py", "")
-  title = f"{name} on {options.topology} ({size}), {rows} preferences"
+  asked = (config, recipe, devices, rows, compile)
   if options.suggest:
-    ordered = suggesting.candidates(config, recipe, devices, peak, rows)
-    _say(f"{len(ordered)} candidates may fit; none is begun after {options.minutes:g} minutes")
-    end = time.monotonic() + 60 * options.minutes
-    tried = suggesting.search(
-      ordered,
-      lambda candidate: suggesting.look(candidate, devices, peak, rows, compile),
-      lambda: time.monotonic() > end,
-      _say,
-    )
-    print(suggesting.write(tried, title, peak))
-    return tried[0].hours is not None
-  plan = planning.plan(config, recipe, devices, peak, rows, options.stages, compile)
-  table = plan.write(title)
+    return _suggest(options, f"{title}, {rows} preferences", *asked)
   file = folder / f"{name}_{options.topology}".replace(":", "_")
+  if options.scaling:
+    return _scale(options, name, file, *asked)
+
+  peak = planning.peak_of(devices)
+  plan = planning.plan(config, recipe, devices, peak, rows, options.stages, compile)
+  table = plan.write(f"{title}, {rows} preferences")
   print(table)
   file.with_suffix(".txt").write_text(table + "\n", encoding="utf-8")
   file.with_suffix(".json").write_text(json.dumps(plan.record(), indent=1) + "\n", encoding="utf-8")
   return all(row["fits"] for row in plan.rows)
+
+
+def _suggest(options: argparse.Namespace, title: str, *asked: Any) -> bool:
+  """Prints the candidates that were compiled, and returns whether one fits."""
+  from pit_jax.tools.plan import planning, suggesting
+
+  config, recipe, devices, rows, compile = asked
+  peak = planning.peak_of(devices)
+  ordered = suggesting.candidates(config, recipe, devices, peak, rows)
+  _say(f"{len(ordered)} candidates may fit; none is begun after {options.minutes:g} minutes")
+  end = time.monotonic() + 60 * options.minutes
+  tried = suggesting.search(
+    ordered,
+    lambda candidate: suggesting.look(candidate, devices, peak, rows, compile),
+    lambda: time.monotonic() > end,
+    _say,
+  )
+  print(suggesting.write(tried, title, peak))
+  return tried[0].hours is not None
+
+
+def _scale(options: argparse.Namespace, name: str, file: pathlib.Path, *asked: Any) -> bool:
+  """Prints and writes how costs grow by either axis; it fits, whatever does not."""
+  from pit_jax.report import plots
+  from pit_jax.tools.plan import compiled, scaling
+
+  config, recipe, devices, rows, compile = asked
+  # length, topology → of both axes, each of which is planned once.
+  first = options.lengths[0]
+  wanted = {
+    "tokens": [(length, options.topology, length) for length in options.lengths],
+    "chips": [(None, one, first) for one in options.topologies],
+  }
+  for axis, points in wanted.items():
+    measured = []
+    for at, topology, length in points:
+      there = devices if topology == options.topology else compiled.devices(topology)
+      _say(f"{length:,} tokens on {topology}")
+      planned = scaling.measure(config, recipe, there, length, rows, options.stages, compile)
+      measured.append(scaling.Point(at or len(there), planned))
+    if len(measured) < 2:
+      continue
+
+    where = f"on {options.topology}" if axis == "tokens" else f"at {first:,} tokens"
+    table = scaling.write(f"{name} {where}, a row a chip", axis, measured, int(axis == "tokens"))
+    print(table, end="\n\n")
+    own = file.with_name(f"{file.name}_by_{axis}")
+    own.with_suffix(".txt").write_text(table + "\n", encoding="utf-8")
+    record = json.dumps(scaling.record(measured), indent=1)
+    own.with_suffix(".json").write_text(record + "\n", encoding="utf-8")
+    plots.save(scaling.draw(axis, measured), own.with_suffix(".png"))
+  return True
 
 
 def _say(text: str) -> None:
@@ -115,12 +163,27 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   add("--suggest", action="store_true", help="look for the fastest configuration that fits")
   minutes = "after which --suggest tries no further one (60)"
   add("--minutes", type=terminal.at_least(0.0), default=60.0, help=minutes)
+  add("--scaling", action="store_true", help="plan at several lengths and on several topologies")
+  lengths = "tokens of prompt and response together (1024,4096,16384,32768)"
+  add("--lengths", type=_lengths, default=(1024, 4096, 16384, 32768), help=lengths)
+  add("--topologies", type=terminal.words, default=[], help="at the first length, on these chips")
   add("--output", default="runs/plans", help="folder of the tables and the programs (runs/plans)")
   options, values = parser.parse_known_args(arguments)
   # Here, before anything is imported that takes long; whether the compiler has it, it says itself.
   if options.topology is None:
     raise ValueError(f"required: --topology, the chips to plan for; {ALLOWED}")
-  if not TOPOLOGY.fullmatch(options.topology):
-    raise ValueError(f"--topology={options.topology} is no topology of TPUs; {ALLOWED}")
+  for flag, named in (("topology", [options.topology]), ("topologies", options.topologies)):
+    if wrong := [one for one in named if not TOPOLOGY.fullmatch(one)]:
+      raise ValueError(f"--{flag}={wrong[0]} is no topology of TPUs; {ALLOWED}")
+  if options.scaling and options.suggest:
+    raise ValueError("--scaling and --suggest plan different runs; give one of them")
 
   return options, values
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+  """Returns lengths in tokens, of which half are a response's, from the shortest on."""
+  found = terminal.counts(text, 2)
+  if list(found) != sorted({*found}):
+    raise argparse.ArgumentTypeError(f"{text!r}: give each length once, the shortest first")
+  return found

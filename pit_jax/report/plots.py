@@ -30,12 +30,12 @@ def draw(
     tried = {figure.name: figure.draw(results, method, is_wide) for figure in figures}
     drawn = {name: figure for name, figure in tried.items() if figure is not None}
     for figure in drawn.values():
-      _lay_out(figure)
+      lay_out(figure)
 
   return drawn
 
 
-def _lay_out(figure: matplotlib.figure.Figure) -> None:
+def lay_out(figure: matplotlib.figure.Figure) -> None:
   """Gives panels and legends of a figure their places, the same in each file that is made of it.
 
   A figure that has its own engine is laid out, and for that drawn, whenever it is saved.
