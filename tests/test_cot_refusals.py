@@ -3,6 +3,7 @@
 import json
 from unittest import mock
 
+import numpy as np
 import pytest
 import test_cot
 import tiny_run
@@ -141,3 +142,25 @@ def test_claims_are_of_right_answers_and_of_the_controls(data, random):
   assert outcomes[:5] == [here, here, here, here, nothing]
   assert outcomes[5:] == ([here, here] if data > 0 else [opposite, opposite])
   assert "corrected" in remark
+
+
+@pytest.mark.parametrize(("held", "is_enough"), [(0, False), (1, False), (2, True)])
+def test_pairs_too_few_to_validate_are_told_before_dpo(held, is_enough, tmp_path):
+  context = tiny_run.build(config(cot__pairs=1), tmp_path)
+  asked = rationales.prompts(context, context.config.dpo.fold)
+  assert len(asked.validation) >= 2 and asked.rows
+  # Half of the samples to these prompts are right, and none to others.
+  mixed = {row.prompt for row in (*asked.rows[:3], *asked.validation[:held])}
+  texts = lambda *given: [[f"{n}" for n in range(given[-1])] for _ in given[-2]]  # noqa: E731
+  passes = lambda prompts, texts: np.array(  # noqa: E731
+    [float(x in mixed and int(text) % 2) for x, text in zip(prompts, texts, strict=True)]
+  )
+  with (
+    mock.patch.object(rationales, "drawn", texts),
+    mock.patch.object(rationales, "passing", lambda _: passes),
+  ):
+    if is_enough:
+      assert len(rationales.sampled(context, {}).fold.validation) == held
+      return
+    with pytest.raises(ValueError, match="to validate; at least 1 and 2 are needed: use more prom"):
+      rationales.sampled(context, {})

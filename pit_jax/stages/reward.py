@@ -72,7 +72,15 @@ def run(
       responses do.
     shown: rows → the conversation that each row's responses follow; None: its prompt, as the policy
       is shown it.
+
+  Raises:
+    ValueError: fewer than two pairs validate, or they all have one score.
   """
+  if len(fold.validation) < 2:
+    raise ValueError(
+      f"{name}: {len(fold.validation)} of its pairs validate, and a scale needs 2 or more; use "
+      "more rows, or more of data.validation"
+    )
   encoding = encode.preferences if shown is None else functools.partial(_following, shown)
   train, validation, known = _encoded(context, name, encoding, fold, job)
 

@@ -180,10 +180,13 @@ def sampled(context: contexts.Context, policy: Params) -> Sorted:
     by_part[part] += [rows.Preference(shown, *pair) for pair in pairs]
   fold = preferences.Fold(*(tuple(by_part[part]) for part in feedback.PARTS))
   counts |= {"prompts": len(questions), "pairs": len(fold.rows) + len(fold.validation)}
-  if not fold.rows or not fold.validation:
+  # One pair that validates gives R_P no scale, which would be found after all arms are trained.
+  if not fold.rows or len(fold.validation) < 2:
     raise ValueError(
-      f"of {len(questions)} prompts {counts['both']} have right and wrong rationales: too few to "
-      "prefer one to another, and to validate that; use more prompts or samples, or others"
+      f"of {len(questions)} prompts {counts['both']} have right and wrong rationales, which makes "
+      f"{len(fold.rows)} pairs to learn from and {len(fold.validation)} to validate; at least 1 "
+      "and 2 are needed: use more prompts, more of cot.samples or of data.validation, or problems "
+      "that are neither too easy nor too hard"
     )
   return Sorted(made, fold, counts)
 
