@@ -13,7 +13,7 @@ import numpy as np
 
 from pit_jax.evaluate.experiments import frontier
 from pit_jax.report import verdict
-from pit_jax.statistics import metrics, repeated, significance
+from pit_jax.statistics import metrics, repeated, resampling, significance
 
 # Of the first seed only: what cannot be averaged, or is there to be read.
 FROM_FIRST = (
@@ -190,11 +190,41 @@ def rows(*keys: str) -> Callable:
   return together
 
 
+def _intervals(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
+  """Returns the intervals of a row's figures: over prompts, NAME_ci95, and NAME_over_seeds.
+
+  Over the prompts of all seeds: where each seed has its own, their figures are independent; of the
+  same prompts the interval is as wide as if all seeds agreed. Over seeds: `values` of each, and
+  `ci95`, t of S − 1 degrees of freedom. Of `delta` they are called `ci95` and `over_seeds`.
+  """
+  found = {}
+  for key in (key for key in rows[0] if key.endswith("ci95")):
+    name = key.removesuffix("ci95").rstrip("_") or "delta"
+    known = [(row[name], *row[key]) for row in rows
+             if isinstance(row.get(name), int | float) and row.get(key)]  # fmt: skip
+    if len(known) < len(rows):
+      continue
+
+    values, low, high = np.array(known, float).T
+    halves = (high - low) / 2
+    is_shared = is_repeated(prompts)
+    half = float(halves.mean() if is_shared else np.hypot.reduce(halves) / len(halves))
+    found[key] = [float(values.mean()) - half, float(values.mean()) + half]
+    if len(rows) > 1:
+      error = half / resampling.Z
+      errors = {"shared_error": error} if is_shared else {"own_error": error}
+      over = significance.over_seeds(values, **errors)
+      found[key.removesuffix("ci95") + "over_seeds"] = {**over, "values": values.tolist()}
+  return found
+
+
 def _mean_row(rows: Sequence[Mapping], keys: Sequence[str], prompts: Sequence[Hashable]) -> dict:
   """Averages a row's figures; its comparisons are counted over all prompts of all seeds."""
-  pooled = {**_facts(rows), **{key: rows[0][key] for key in keys}}
+  pooled = {**_facts(rows), **{key: rows[0][key] for key in keys}, **_intervals(rows, prompts)}
   if "kinds" in rows[0]:
     pooled["kinds"] = _counted(row["kinds"] for row in rows)
+  if all("parts" in row for row in rows):
+    pooled["parts"] = _mean([row["parts"] for row in rows])
   fields = [field.name for field in dataclasses.fields(metrics.Comparison)]
 
   # A row of rounds has two comparisons: without and with the stop rule.

@@ -98,6 +98,10 @@ class Test:
       return 1.0
     return significance.p_over_seeds(over_seeds, self._nearest(over_seeds["delta"]))
 
+  def grounds(self, p: float) -> str:
+    """Returns the figure that decided, at a p-value that is corrected."""
+    return figure(self.row, p)
+
   def _nearest(self, delta: float) -> float:
     """Returns what a bound may be that is nearest to a Δ."""
     return min(max(delta, self.beyond[0]), self.beyond[1])
@@ -109,6 +113,92 @@ class Test:
     if p > significance.LEVEL:
       return 0
     return 1 if low > most else -1 if high < least else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured(Test):
+  """A test of figures that are no comparisons: whether one is above another, or above a number.
+
+  Its row has `delta`, `ci95` and, of several seeds, `over_seeds`, in the figures' own unit, and
+  `said`, the two figures in words.
+  """
+
+  @property
+  def p(self) -> float:
+    """The p-value over prompts."""
+    low, high = self.row["ci95"]
+    if low == high:
+      return 1.0
+    error = (high - low) / (2 * resampling.Z)
+    return float(2 * scipy.stats.norm.sf(abs(self.row["delta"]) / error))
+
+  def grounds(self, p: float) -> str:
+    """Returns both figures, their difference and its intervals."""
+    told = f"95% interval {_ends(self.row['ci95'])}"
+    if "over_seeds" in self.row:
+      told += f", over seeds {_ends(self.row['over_seeds']['ci95'])}"
+    low, high = self.row["ci95"]
+    if low * high > 0 and p > significance.LEVEL:
+      told += f"; p = {p:.2f} once corrected"
+    return f"{self.row['said']}, {verdict.signed(self.row['delta'], 2)} ({told})"
+
+
+def _ends(bounds: Sequence[float]) -> str:
+  return " to ".join(verdict.signed(bound, 2) for bound in bounds)
+
+
+def measured(
+  statement: str,
+  rows: Mapping[str, Mapping],
+  a: str,
+  b: str | float,
+  name: str,
+  *,
+  kind: str = PAPER,
+  what: str = "",
+) -> list[Measured]:
+  """Returns the test that a figure of row a is above that of row b, or above a number.
+
+  The two are taken as independent, which is cautious for figures of the same prompts. There is no
+  test, and the list is empty, where a figure or its interval is missing.
+
+  Args:
+    statement: what is claimed.
+    rows: by what a and b are called, each with NAME, NAME_ci95 and, of several seeds,
+      NAME_over_seeds, as `evaluate.seeds.rows` pools them; of `delta` these are `ci95` and
+      `over_seeds`.
+    a: the row whose figure is claimed to be higher.
+    b: the other row, or a number that has no interval.
+    name: of the figure.
+    kind: PAPER or EXPECTED.
+    what: the figure in words.
+  """
+  sides = [_figure_of(rows.get(side) if isinstance(side, str) else side, name) for side in (a, b)]
+  if None in sides:
+    return []
+  (first, low, high, own), (second, least, most, other) = sides
+  delta, half = first - second, float(np.hypot(high - low, most - least)) / 2
+  row = {"delta": delta, "ci95": (delta - half, delta + half)}
+  alone = []
+  if own is not None and (other is not None or not isinstance(b, str)):
+    deltas = np.array(own) - np.array(other if other is not None else second)
+    row["over_seeds"] = significance.over_seeds(deltas, own_error=half / resampling.Z)
+    # Of a single seed no interval is known, so that none stands against the others.
+    alone = [{"delta": one, "ci95": (-np.inf, np.inf)} for one in deltas.tolist()]
+  against = f"{b} {second:.3g}" if isinstance(b, str) else f"{b:g}"
+  against = f"{b} {second:.3g}" if isinstance(b, str) else f"{b:g}"
+  row["said"] = f"{what or name} of {a} {first:.3g} against {against}".replace("-", "−")
+  return [Measured(f"{kind} that {statement}", row, alone)]
+
+
+def _figure_of(row: Mapping | float | None, name: str) -> tuple | None:
+  """Returns a figure, the ends of its interval, and its value under each seed or None."""
+  if isinstance(row, int | float):
+    return float(row), float(row), float(row), None
+  prefix = "" if name == "delta" else f"{name}_"
+  if row is None or row.get(name) is None or not row.get(f"{prefix}ci95"):
+    return None
+  return row[name], *row[f"{prefix}ci95"], row.get(f"{prefix}over_seeds", {}).get("values")
 
 
 def tests(
@@ -170,10 +260,11 @@ def _outcome(test: Test, p: float, p_over_seeds: float) -> str:
 
 def _claim(test: Test, outcome: str, p: float) -> Claim:
   """Returns the claim with its figure, and every seed's Δ where they do not have one sign."""
-  grounds = figure(test.row, p)
+  grounds = test.grounds(p)
   deltas = [row["delta"] for row in test.alone]
   if deltas and min(deltas) <= 0 <= max(deltas):
-    said = ", ".join(f"{verdict.signed(delta)}%" for delta in deltas)
+    unit, digits = ("", 2) if isinstance(test, Measured) else ("%", 1)
+    said = ", ".join(f"{verdict.signed(delta, digits)}{unit}" for delta in deltas)
     grounds += f", and the seeds disagree ({said})"
   return Claim(test.statement, outcome, grounds)
 

@@ -39,7 +39,9 @@ def rerankers(results: Mapping) -> cells.Table:
     "chooses": "chooser", "right": lambda row: cells.percent(row["right"]),
     "over the majority": lambda row: cells.signed(row["delta"], row["ci95"]),
     "95% interval": lambda row: cells.interval(row["ci95"]),
+    "over seeds": lambda row: cells.interval(row.get("over_seeds", {}).get("ci95")),
     "right above wrong": lambda row: cells.percent(row.get("ordered")),
+    "95% interval of it": lambda row: cells.percents(row.get("ordered_ci95")),
   })  # fmt: skip
   note = (
     "“One” takes the first rationale, “any” a right one where there is one. “implicit” is "
@@ -135,8 +137,20 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
       claims.EXPECTED, judge=RIGHT, at_most=gained,
     ),
   ]  # fmt: skip
-  found, _ = claims.decide(claims.tests(results, stated, {}))
+  found, _ = claims.decide([*claims.tests(results, stated, {}), *_reranked(results)])
   return found, claims.remark(results) if found else ""
+
+
+def _reranked(results: Mapping) -> list[claims.Measured]:
+  """Returns the tests of the DPO model's own reward as a reranker."""
+  choosers = {row["chooser"]: row for row in results.get("rerankers", ())}
+  own = "implicit"
+  return [
+    *claims.measured("the DPO model's reward reranks better than the majority", choosers, own,
+                     0.0, "delta", what="Δ to the majority in percent"),
+    *claims.measured("its reward tells right rationales from wrong ones", choosers, own, 0.5,
+                     "ordered", what="the share of right ones scored above wrong ones"),
+  ]  # fmt: skip
 
 
 COLOURS = {

@@ -15,6 +15,7 @@ def critics(results: Mapping) -> cells.Table:
     "recall": lambda row: cells.percent(row.get("recall")),
     "F1": lambda row: cells.percent(row.get("f1")),
     "95% interval": lambda row: cells.percents(row.get("f1_ci95")),
+    "over seeds": lambda row: cells.percents(row.get("f1_over_seeds", {}).get("ci95")),
     **{f"F1 {name}": lambda row, name=name: cells.percent(row.get("parts", {}).get(name))
        for name in CHECKS},
   })  # fmt: skip
@@ -39,6 +40,7 @@ def pairs(results: Mapping) -> cells.Table:
     "share": lambda row: cells.percent(row["share"]),
     "labels right": lambda row: cells.percent(row.get("accuracy")),
     "95% interval": lambda row: cells.percents(row.get("accuracy_ci95")),
+    "over seeds": lambda row: cells.percents(row.get("accuracy_over_seeds", {}).get("ci95")),
     "of equal F1": lambda row: cells.percent(row.get("alike")),
     "F1 ahead": "gain",
   })  # fmt: skip
@@ -95,11 +97,33 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
       for name in singles if name not in ("union", "merged")
     ),
     claims.Stated("revised_rl_marv", own, "RL on pairs that MARV keeps makes critics better"),
+    claims.Stated(own, "revised_rl_all", "RL on all pairs makes critics worse"),
     claims.Stated("revised_rl_marv", "revised_rl_all", "MARV's pairs beat all pairs"),
     claims.Stated("revised_rl_marv", "revised_rl_random", "they beat as many at random", expected),
   ]  # fmt: skip
-  found, _ = claims.decide(claims.tests(results, stated, {}))
+  found, _ = claims.decide([*claims.tests(results, stated, {}), *_measured(results)])
   return found, claims.remark(results) if found else ""
+
+
+def _measured(results: Mapping) -> list[claims.Measured]:
+  """Returns the tests of labels, whatever is learnt from them, and of what critics name."""
+  filters = {row["filter"]: row for row in results.get("critique_pairs", ())}
+  right = {"name": "accuracy", "what": "the share of right labels"}
+  found = claims.measured("MARV makes labels right", filters, "marv", "all", **right)
+  expected = {"kind": claims.EXPECTED, **right}
+  for other, what in (
+    ("random", "MARV's labels are right more often than as many at random"),
+    ("marv_shuffled", "critiques of other drafts do not do it"),
+    ("marv_random_reward", "a reward model of random labels does not do it"),
+  ):
+    found += claims.measured(what, filters, "marv", other, **expected)
+
+  critics_of = {row["system"]: row for row in results.get("criticism", ())}
+  for name in critics_of:
+    if name.startswith("critic_") and "rl_" not in name and name != "critic_merged":
+      what = f"merged critiques teach to name flaws better than {name.removeprefix('critic_')}'s"
+      found += claims.measured(what, critics_of, "critic_merged", name, name="f1", what="F1")
+  return found
 
 
 PAGE = presentation.Presentation(

@@ -52,6 +52,20 @@ STATED = (
     without=GAP,
   ),
   claims.Stated(
+    "pit_critique",
+    "pit",
+    "what a critic says of a draft helps the improver",
+    claims.EXPECTED,
+    without=GAP,
+  ),
+  claims.Stated(
+    "pit_critique",
+    "pit_again",
+    "it helps more than a second round, for about as many tokens",
+    claims.EXPECTED,
+    without=GAP,
+  ),
+  claims.Stated(
     "pit",
     "original",
     "PIT improves answers also with each at its best temperature",

@@ -27,6 +27,7 @@ SYSTEMS = {
   "improver_dpo": system(
     "the improver before RL, after DPO on the pairs that R_PIT learns from", "#2f7f8f"
   ),
+  "pit_again": system("pit, after a second round", "#9fb58a"),
   "pit_critique": system("pit, shown what a critic says of the draft", "#5a7d3a"),
   "self_refine": system("the policy prompted to revise", "#a84a4f"),
   "pit_rounds": system("all rounds of pit, with the stop rule", "#3f5f8a"),

@@ -18,6 +18,7 @@ from pit_jax.statistics import metrics
 DIRECT = "improver_dpo"
 LONGER = "rlhf_longer"
 CRITICISED = "pit_critique"
+AGAIN = "pit_again"  # after two rounds, without the stop rule
 LONGER_PAIR = "rlhf_longer_best_of_2"
 
 # Streams of noise beside those of evaluate/subject.py.
@@ -103,6 +104,8 @@ class Subject(subject.Subject):
       texts["self_refine"] = self.refined.texts[1]
     if criticised.is_used(self.context.config):
       texts[CRITICISED] = self.with_critiques
+      # A second round, which takes about as many tokens as a critique and a version.
+      texts |= {AGAIN: self.made.texts[2]} if len(self.made.texts) > 2 else {}
 
     return texts
 
@@ -144,7 +147,7 @@ class Subject(subject.Subject):
     pairs = [(name, "original") for name in built_on]
     pairs += [("original", "policy_sft"), ("original", "chosen"), ("pit", "improver_sft")]
     if CRITICISED in self.systems:
-      pairs.append((CRITICISED, "pit"))
+      pairs += [(CRITICISED, other) for other in ("pit", AGAIN) if other in self.systems]
     return [*pairs, ("pit", "self_refine")] if self.refined else pairs
 
   @property

@@ -17,6 +17,7 @@ def critics(results: Mapping) -> cells.Table:
     "named ones weak": lambda row: cells.percent(row.get("fail")),
     "τ": lambda row: cells.within(row.get("tau"), row.get("tau_ci95")),
     "95% interval": lambda row: cells.bounds(row.get("tau_ci95")),
+    "over seeds": lambda row: cells.bounds(row.get("tau_over_seeds", {}).get("ci95")),
   })  # fmt: skip
   rows = results.get("critics", ())
   failed = {row["system"]: row["kinds"] for row in rows if row.get("kinds")}
@@ -100,7 +101,12 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
       "srt", "srt_redrawn", "preferring a refinement to its own draft beats any draft", expected
     ),
   ]
-  found, _ = claims.decide(claims.tests(results, stated, {}))
+  scored = {row["system"]: row for row in results.get("critics", ())}
+  agrees = claims.measured(
+    "its scores agree less with a judge's after stage 2", scored, "stage_1_refined",
+    "srt_refined", "tau", what="τ",
+  )  # fmt: skip
+  found, _ = claims.decide([*claims.tests(results, stated, {}), *agrees])
   return found, claims.remark(results) if found else ""
 
 
