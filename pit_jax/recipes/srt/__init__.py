@@ -6,12 +6,12 @@ draft, criticise and refine for prompts of its own; where its second score says 
 is the better one, DPO prefers it to the draft.
 
   sft                  the policy that writes the drafts: it imitates an author
-  stage_1              the model of stage 1, answering by itself; with it is criticised and refined
-  stage_1_ARM          the same without feedback, with parts of it, or with that on other drafts
+  stage_1              the model of stage 1, answering by itself
   srt                  after stage 2, answering by itself
   srt_sft              its refinements imitated instead, for as many steps
   srt_redrawn          the refinement preferred to another draft than the one it refines
-  MODEL_refined        the drafts of sft, refined by a model of stage 1 or 2
+  MODEL_refined        the drafts of sft, refined by a model of stage 1 or 2: of stage 1 also by
+                       those that learnt no feedback, parts of it, or that on other drafts
   stage_1_plain_refined_twice  refined without feedback, and that again: for the tokens of feedback
 
 Not published, so chosen here: rates, β, epochs, the form of the reply, the filter of stage 2, and
