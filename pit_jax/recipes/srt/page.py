@@ -114,9 +114,11 @@ PAGE = presentation.Presentation(
   title="Self-refinement tuning, arXiv 2406.07168",
   systems={
     "stage_1_refined": presentation.System("drafts, refined after own feedback", palette.TEAL),
-    "stage_1_plain_refined": presentation.System("drafts, refined without feedback", palette.RUST),
+    "stage_1_plain_refined": presentation.System(
+      "drafts, refined without feedback: M_PIT^SFT", palette.RUST
+    ),
     "stage_1_plain_refined_twice": presentation.System(
-      "the same twice: tokens of feedback", "#c98a5e"
+      "M_PIT^SFT twice: the tokens of feedback", "#c98a5e"
     ),
     "srt_refined": presentation.System("drafts, refined by the model of stage 2", palette.BLUE),
     "sft": presentation.System("the policy that writes the drafts", "#94a3ba"),
