@@ -119,6 +119,22 @@ def test_of_a_chat_model_the_file_of_answers_is_named_once():
   assert c.feedback.writers.key.path == c.feedback.raters.right.path == "mine.jsonl"
 
 
+def test_the_page_says_of_the_unseen_kind_too_how_often_every_call_is_right():
+  rows = [
+    {"system": "dpo_cut", "mode": mode, "prompts": prompts, "right": right, **sound}
+    for mode, prompts, right, sound in (
+      ("steps", "seen", 0.5, {"sound": 0.4}),
+      ("steps", "unseen", 0.39, {"sound": 0.23}),
+      ("direct", "seen", 0.25, {}),
+    )
+  ]
+  table = page.modes({"modes": rows})
+  told = dict(zip(table.columns, *table.rows, strict=True))
+  assert told["of unseen kind"] == "39.0%" and told["every call right, unseen"] == "23.0%"
+  # Where nothing is unseen, or nobody tells calls apart, there is no such column.
+  assert "every call right, unseen" not in page.modes({"modes": [rows[0]]}).columns
+
+
 def row(a, b, delta, ci95, judge="right"):
   counts = {"n": 1800, "win": 50 + delta / 2, "lose": 50 - delta / 2, "tie": 0.0}
   return {"a": a, "b": b, "judge": judge, "delta": delta, "ci95": ci95} | counts

@@ -22,6 +22,7 @@ def modes(results: Mapping) -> cells.Table:
     "rationales": share("steps", "seen", "right"), "greedily": share("steps", "seen", "greedy"),
     "every call right": share("steps", "seen", "sound"),
     "of unseen kind": share("steps", "unseen", "right"),
+    "every call right, unseen": share("steps", "unseen", "sound"),
     "short": share("direct", "seen", "right"), "short, greedily": share("direct", "seen", "greedy"),
     "short, unseen": share("direct", "unseen", "right"),
   })  # fmt: skip
