@@ -1,6 +1,7 @@
 """Recipe `instructors`: what is no exercise is counted, and what cannot be is refused."""
 
 import collections
+import dataclasses
 import json
 from unittest import mock
 
@@ -119,6 +120,30 @@ def test_a_control_about_which_nothing_of_use_is_written_ends_and_the_others_go_
   assert {*study.policies} == {"target", *ARMS} and not [*tmp_path.glob("checkpoints/le_right_1")]
   assert study.policies["le_right"] is study.policies["target"]
   assert "le_right_1: nothing that was written can be trained on; the arm ends" in caplog.text
+
+
+def test_a_file_of_replies_teaches_who_asks_in_its_words_alone(whole, tmp_path):
+  request = exercises.Request("why?", "so", False, ("how?",), 2)
+  role = {"role": "system", "content": whole.config.instructors.role}
+  asked = [role, {"role": "user", "content": exercises.ask(request)}]
+  path = tmp_path / "replies.jsonl"
+  path.write_text(json.dumps({"prompt": asked, "response": block("what?")}))
+  changed = config(instructors__instructor="mine").unlock()
+  changed.feedback.writers.mine = {"kind": "file", "path": str(path)}
+  checks.values(changed.lock(), instructors.RECIPE)
+  context = dataclasses.replace(whole, workdir=tmp_path, config=changed)
+  teacher = named.build(context, "writers", "mine")
+
+  found = lessons.asked(context, {"le_1": lambda: [request]}, teacher)["le_1"]
+  assert [(row["prompt"], row["response"]) for row in found.rows] == [(asked, block("what?"))]
+  # A run's own replies are such a file.
+  again = writers.file("again", tmp_path / "rows" / "le_1_replies.jsonl")
+  assert {*again.prompts} == {*teacher.prompts}
+  with pytest.raises(ValueError, match="fewer than 1 completions of 1 of 1 prompts"):
+    lessons.asked(context, {"le_2": lambda: [request._replace(answer="no")]}, teacher)
+  context = tiny_run.with_values(context, tmp_path, instructors__role="teach")
+  with pytest.raises(ValueError, match="fewer than 1 completions of 1 of 1 prompts"):
+    lessons.asked(context, {"le_2": lambda: [request]}, teacher)
 
 
 @pytest.mark.parametrize("rows", ["", '{"prompt": "q"}\n', '{"prompt": "q", "answer": "4"}\n'])
