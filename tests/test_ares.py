@@ -12,7 +12,7 @@ import tiny_run
 from pit_jax.data import conversations, padding
 from pit_jax.feedback import named, sentence_scores, writers
 from pit_jax.recipes import ares, running
-from pit_jax.recipes.ares import arms, page, rewards
+from pit_jax.recipes.ares import arms, measures, page, rewards
 from pit_jax.rollout import rewards as token_rewards
 from pit_jax.stages import rl, sft
 from pit_jax.tasks import marking, sentences, synthetic
@@ -249,9 +249,17 @@ def test_what_the_teacher_does_not_score_is_dropped_from_learning_and_counted(ru
     assert sum(row[kind] for kind in sentence_scores.FAILURES) == pytest.approx(row["dropped"])
 
 
-def test_sentences_of_a_system_are_told_as_they_are(run, results, given):
+def test_sentences_of_systems_are_told_as_they_are_after_one_pass(run, results, given):
   context = tiny_run.build(config(), run)
   subject = ares.of_run(context, given[1])
+  answer = mock.patch.object(writers.Writer, "write_all", autospec=True,
+                             side_effect=writers.Writer.write_all)  # fmt: skip
+  with answer as asked:
+    assert measures.sentences_told(subject)["sentences"] == results["sentences"]
+  ((teacher, requests),) = [
+    call.args for call in asked.call_args_list if call.args[0].name == "teacher"
+  ]
+  assert len(requests) == len(arms.ABOUT)
   told = {row["system"]: row for row in results["sentences"]}["ares_twice"]
   texts = subject.systems["ares_twice"]
   listed = [sentences.said(text) for text in texts]

@@ -29,30 +29,32 @@ def sentences_told(run: subject.Policies) -> dict:
   `sentences` are those of an answer, `repeated` the share of answers that repeat one, `reward` the
   sum of scores less ½ over an answer, and `dropped` the share of answers whose score cannot be used
   (which the others are means without). Of the embedded task `exact` is the reward without the
-  teacher's noise, by which nothing is learnt.
+  teacher's noise, by which nothing is learnt. The teacher is asked about all systems in one pass.
   """
-  questions = run.suite.questions
+  answers = {
+    name: rewards.Answers(run.suite.questions, [*map(sentences.said, run.systems[name])])
+    for name in run.models
+  }
+  teacher = named.build(run.context, "writers", run.context.config.ares.teacher)
+  key = run.context.key("sentence scores")
+  told = rewards.readings(run.context, teacher, [*answers.values()], key)
   rows = []
-  for name in run.models:
-    listed = [sentences.said(text) for text in run.systems[name]]
-    row = {"system": name, "sentences": float(np.mean([*map(len, listed)]))}
-    row["repeated"] = float(np.mean([any(sentences.repeated(own)) for own in listed]))
-    rows.append(row | _scored(run, questions, listed))
+  for (name, of_one), readings in zip(answers.items(), told, strict=True):
+    row = {"system": name, "sentences": float(np.mean([*map(len, of_one.listed)]))}
+    row["repeated"] = float(np.mean([any(sentences.repeated(own)) for own in of_one.listed]))
+    rows.append(row | _scored(run, of_one, readings))
   counted = [{"of": name, **found.counts} for name, found in run.study.corrected.items()]
   return {"sentences": rows, "corrections": counted}
 
 
 def _scored(
-  run: subject.Policies, questions: Sequence[conversations.Prompt], listed: Sequence[Sequence[str]]
+  run: subject.Policies, answers: rewards.Answers, told: Sequence[sentence_scores.Reading]
 ) -> Mapping[str, Any]:
-  """Returns what the teacher says of answers, whose sentences these are."""
+  """Returns what the teacher says of a system's answers, in figures."""
   c = run.context.config
-  teacher = named.build(run.context, "writers", c.ares.teacher)
-  key = run.context.key("sentence scores")
-  told = rewards.readings(run.context, teacher, questions, listed, key)
   sums = [
     rewards.total(reading.scores, own, c.ares.neutral)
-    for reading, own in zip(told, listed, strict=True) if not reading.failure
+    for reading, own in zip(told, answers.listed, strict=True) if not reading.failure
   ]  # fmt: skip
   shares = {"dropped": float(np.mean([bool(reading.failure) for reading in told]))}
   shares |= {failure: float(np.mean([one.failure == failure for one in told]))
@@ -60,7 +62,7 @@ def _scored(
   shares["reward"] = float(np.mean(sums)) if sums else float("nan")
   if c.data.source == config_keys.EMBEDDED:
     exact = []
-    for question, own in zip(questions, listed, strict=True):
+    for question, own in zip(*answers, strict=True):
       q = synthetic.parse_question(conversations.said(question))
       exact.append(rewards.total(marking.scores(q, own), own, c.ares.neutral))
     shares["exact"] = float(np.mean(exact))

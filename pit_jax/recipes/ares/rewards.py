@@ -3,7 +3,7 @@
 import collections
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -102,7 +102,8 @@ def signal(
     texts = tokenizer.decode_batch(ids)
     listed = [sentences.said(text) for text in texts]
     with estimates.within(series):
-      told = readings(context, teacher, [questions[row] for row in rows], listed, key)
+      asked = Answers([questions[row] for row in rows], listed)
+      (told,) = readings(context, teacher, [asked], key)
     rewards = np.zeros(masks.shape, np.float32)
     facts: dict[str, Any] = collections.defaultdict(lambda: np.zeros(len(texts), np.float32))
     for place, (text, reading) in enumerate(zip(texts, told, strict=True)):
@@ -125,20 +126,36 @@ def signal(
   return score
 
 
+class Answers(NamedTuple):
+  """Answers whose sentences a teacher scores."""
+
+  questions: Sequence[conversations.Prompt]
+  listed: Sequence[Sequence[str]]  # the sentences of each answer
+
+
 def readings(
-  context: contexts.Context,
-  teacher: writers.Writer,
-  questions: Sequence[conversations.Prompt],
-  listed: Sequence[Sequence[str]],
-  key: jax.Array,
-) -> list[sentence_scores.Reading]:
-  """Returns what a teacher says of the sentences of each answer; nothing of one without any."""
+  context: contexts.Context, teacher: writers.Writer, several: Sequence[Answers], key: jax.Array
+) -> list[list[sentence_scores.Reading]]:
+  """Returns what a teacher says of the sentences of each answer; nothing of one without any.
+
+  Args:
+    context: of the run.
+    teacher: who scores.
+    several: answers, such as those of several systems; all are asked about in one pass.
+    key: under which an endpoint's replies are kept.
+  """
   words = context.config.ares.score_request
-  places = [place for place, own in enumerate(listed) if own]
-  asked = [sentence_scores.request(words, questions[place], listed[place]) for place in places]
-  shown = context.rows.settings.formats["policy"].conversations(asked)
-  written = teacher.write(shown, key, 0.0)
-  told = [sentence_scores.Reading((), sentence_scores.SILENT)] * len(listed)
-  for place, (reply,) in zip(places, written.texts, strict=True):
-    told[place] = sentence_scores.read(reply, len(listed[place]))
+  places = [[i for i, own in enumerate(one.listed) if own] for one in several]
+  requests = []
+  for one, own in zip(several, places, strict=True):
+    asked = [sentence_scores.request(words, one.questions[i], one.listed[i]) for i in own]
+    shown = context.rows.settings.formats["policy"].conversations(asked)
+    requests.append(writers.Request(shown, key, 0.0))
+
+  told = []
+  for one, own, written in zip(several, places, teacher.write_all(requests), strict=True):
+    read = [sentence_scores.Reading((), sentence_scores.SILENT)] * len(one.listed)
+    for i, (reply,) in zip(own, written.texts, strict=True):
+      read[i] = sentence_scores.read(reply, len(one.listed[i]))
+    told.append(read)
   return told
