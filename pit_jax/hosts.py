@@ -62,15 +62,20 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
+def is_alone() -> bool:
+  """Returns whether there is no other host."""
+  return jax.process_count() == 1
+
+
 def wait(name: str) -> None:
   """Waits at a barrier until every host has come to the place of this name."""
-  if jax.process_count() > 1:
+  if not is_alone():
     multihost_utils.sync_global_devices(name)
 
 
 def agree(value: Any) -> Any:
   """Broadcasts the JSON value of the first host; what the others gave is not looked at."""
-  if jax.process_count() == 1:
+  if is_alone():
     return value
   encoded = np.frombuffer(json.dumps(value).encode(), np.uint8)
 

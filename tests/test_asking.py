@@ -25,7 +25,7 @@ def test_all_that_is_not_made_is_asked_in_one_pass_and_only_if_it_is_wanted(tmp_
   requests = {name: writers.Request(POLICY.conversations([name]), jax.random.key(0), 1.0)
               for name in ("a", "b", "c")}  # fmt: skip
   made_rows.once(context, "rows/b", lambda: [{"text": "there"}])
-  written = asking.together(context, writer, requests)
+  (written,) = asking.together(context, [(writer, requests)])
   assert not passes
   assert [written(name).texts for name in "ac"] == [[["to a"]], [["to c"]]]
   assert passes == [["a", "c"]]

@@ -78,6 +78,7 @@ class Endpoint:
     path: str | os.PathLike,
     failure: Callable[[transcripts.Reply], tuple[str, str]] = lambda reply: ("", ""),
     account: estimates.Account | None = None,
+    line: patience.Line | None = None,
   ):
     """Connects to nothing yet.
 
@@ -87,6 +88,7 @@ class Endpoint:
       failure: says of a reply that came why it is of no use, in one of few phrases and in full;
         ("", "") where it is of use.
       account: on which it is asked: who, how tokens are counted, and what refuses too many.
+      line: in which requests wait for their turn; None: one of its own.
 
     Raises:
       ValueError: the client is not installed, or there is no key.
@@ -105,7 +107,7 @@ class Endpoint:
       timeout=settings.timeout,
     )
 
-    self._line = patience.Line()
+    self._line = line or patience.Line()
     self._failure = failure
     self._account = account or estimates.Account()
     self.address = str(self._client.base_url)
@@ -174,7 +176,7 @@ class Endpoint:
           done.result()
           count.add(1)
       except BaseException:  # nobody wants the rest
-        self._line.end("interrupted", "the asking was interrupted")
+        self._line.interrupt()
         pool.shutdown(cancel_futures=True)
         raise
 
@@ -254,6 +256,8 @@ class Endpoint:
     """Says at once where the temperature is ignored: one request has the same reply each time."""
     texts = set()
     for _ in range(PROBES):
+      if self._line.ended.is_set():
+        return
       if not file.take(self.name, self._settings.budget_requests, self._settings.budget_tokens):
         return
       self._line.wait_for_turn(self._settings.requests_per_minute)

@@ -39,6 +39,10 @@ class Line:
 
       return transcripts.Reply(failure=self.ending[0], detail=self.ending[1])
 
+  def interrupt(self) -> None:
+    """Ends the asking since nobody wants the rest."""
+    self.end("interrupted", "the asking was interrupted")
+
   def missed(self, failure: str, detail: str) -> transcripts.Reply:
     """Counts a prompt that had no reply in all its attempts, and ends the asking after too many."""
     self.met(failure, detail)

@@ -16,7 +16,7 @@ import jax
 
 from pit_jax import configurations
 from pit_jax.data import conversations, critiques, files, prompt_formats, questions
-from pit_jax.feedback import completions, endpoint, estimates, transcripts
+from pit_jax.feedback import completions, endpoint, estimates, patience, transcripts
 from pit_jax.rollout import inference
 from pit_jax.tasks import chains, correctors, marking, synthetic, words
 from pit_jax.types import Params
@@ -57,6 +57,9 @@ class Writer:
   prompts: Collection[str] | None = None
   # Requests → what it writes for each, where it is better asked all at once.
   together: Callable[[Sequence[Request]], list[Written]] | None = None
+  behind: str = ""  # the model behind an endpoint, with its address; "" of all other writers
+  # Ends for good what a thread asks an endpoint; what had been replied is kept.
+  stop: Callable[[], None] = lambda: None
 
   def write(
     self,
@@ -135,12 +138,13 @@ def behind_endpoint(
     count: how tokens are estimated.
   """
   account = estimates.Account(name, key, count)
+  line = patience.Line()
 
   @functools.cache
   def opened(temperature, top_p):
     sampling = {"temperature": temperature, "top_p": top_p}
     asked_so = dataclasses.replace(settings, **sampling, is_weighed=False)
-    return endpoint.Endpoint(asked_so, path, _failure, account)
+    return endpoint.Endpoint(asked_so, path, _failure, account, line)
 
   def together(requests: Sequence[Request]) -> list[Written]:
     replies: dict[int, list[transcripts.Reply]] = {}
@@ -151,7 +155,13 @@ def behind_endpoint(
       replies |= dict(zip(places, own, strict=True))
     return [_written(replies[i], one.samples) for i, one in enumerate(requests)]
 
-  return Writer(name, lambda *one: together([Request(*one)])[0], together=together)
+  return Writer(
+    name,
+    lambda *one: together([Request(*one)])[0],
+    together=together,
+    behind=f"{settings.model} at {settings.base_url}",
+    stop=line.interrupt,
+  )
 
 
 def _asked(

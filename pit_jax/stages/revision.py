@@ -93,7 +93,8 @@ def revisions(
     context: of the run.
     pairs: name of rows, unique in the run, which lie in WORKDIR/rows/NAME.jsonl; also seeds their
       noise → pairs by part of a fold.
-    revisers: who revise; each is asked about all pairs of all names in one pass.
+    revisers: who revise; each is asked about all pairs of all names in one pass, and endpoints at
+      the same time.
     shown: what they are shown: the prompt, `Pair.shown`, and last the text that is preferred or the
       other one.
     samples: revisions of each reviser with each text.
@@ -106,12 +107,13 @@ def revisions(
   everything = {name: [pair for part in feedback.PARTS for pair in own[part]]
                 for name, own in pairs.items()}  # fmt: skip
   chats = {name: _chats(shown, some) for name, some in everything.items()}
-  written = []
+  passes = []
   for number, one in enumerate(revisers):
     keys = {name: jax.random.fold_in(context.key(name), number) for name in pairs}
     requests = {name: writers.Request(chats[name], keys[name], temperature, samples)
                 for name in pairs}  # fmt: skip
-    written.append(asking.together(context, one, requests))
+    passes.append((one, requests))
+  written = asking.together(context, passes)
 
   def make(name):
     texts = [own(name).texts for own in written]

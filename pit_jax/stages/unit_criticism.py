@@ -1,7 +1,7 @@
 """Critiques as units: listed by several critics, each unit classed alone, and merged into one.
 
-What critics and a meta-critic reply is asked for once, all of it in one pass, and read back; what
-is of no use is counted by kind.
+What critics and a meta-critic reply is asked for once, all of one of them in one pass, and read
+back; what is of no use is counted by kind.
 """
 
 import collections
@@ -87,25 +87,26 @@ class Reviews:
 def listed(
   context: contexts.Context,
   drafts: Mapping[str, Mapping[str, Drafts]],
-  critic: writers.Writer,
+  critics: Sequence[writers.Writer],
   form: units.Form,
   *,
   written_by: str,
   temperature: float | int,
   most_failed: float | int,
-) -> dict[str, Reviews]:
-  """Returns what a critic lists of every draft, by the name of their rows.
+) -> dict[str, list[Reviews]]:
+  """Returns what each critic lists of every draft, by the name of the drafts.
 
   Args:
     context: of the run.
-    drafts: name of rows, unique in the run, which lie in WORKDIR/rows/NAME.jsonl; also seeds their
-      noise → part of a fold → prompts and drafts. All are asked about in one pass.
-    critic: who criticises.
+    drafts: name → part of a fold → prompts and drafts. What a critic says of them lies in
+      WORKDIR/rows/NAME_critiques_of_CRITIC.jsonl, whose name also seeds its noise. Each is asked
+      about all of them in one pass, and critics behind endpoints at the same time.
+    critics: who criticise.
     form: how they are asked, and how their replies are read.
     written_by: who wrote the drafts.
     temperature: as for `Writer.write`.
-    most_failed: share of the drafts, from 0 to 1, of which there may be no critique; lost units of
-      others are counted alone.
+    most_failed: share of the drafts, from 0 to 1, of which a critic may have no critique; lost
+      units of others are counted alone.
 
   Raises:
     ValueError: more fail, or what lies there is of other drafts.
@@ -118,25 +119,35 @@ def listed(
       for prompt, draft in everything
     ]
     asked[name] = Asked(_shown(form.format, everything), facts)
-  made = replies(
-    context, asked, critic, column="critique", by="criticised_by", temperature=temperature
-  )
+  passes = [
+    (critic, {f"{name}_critiques_of_{critic.name}": one for name, one in asked.items()})
+    for critic in critics
+  ]
+  made = replies(context, passes, column="critique", by="criticised_by", temperature=temperature)
 
-  found = {}
-  for name, own in drafts.items():
-    rows = iter(made[name].rows)
-    parts = {
-      part: [review(form, *draft, row["critique"], row.get("failure"))
-             for draft, row in zip(own[part], rows)]  # noqa: B905
-      for part in feedback.PARTS
-    }  # fmt: skip
-    found[name] = Reviews(made[name], parts)
-    useless = collections.Counter(
-      row.listed.failures[0] for some in parts.values() for row in some if not row.listed.is_useful
-    )
-    share = (useless, len(asked[name].chats), most_failed)
-    feedback.check_share(context, f"critic {critic.name}", "drafts", *share)
+  found: dict[str, list[Reviews]] = {name: [] for name in drafts}
+  for critic, of_one in zip(critics, made, strict=True):
+    for (name, own), rows in zip(drafts.items(), of_one.values(), strict=True):
+      read = _reviews(rows, own, form)
+      found[name].append(read)
+      useless = collections.Counter(
+        row.listed.failures[0]
+        for some in read.parts.values() for row in some if not row.listed.is_useful
+      )  # fmt: skip
+      share = (useless, len(rows.rows), most_failed)
+      feedback.check_share(context, f"critic {critic.name}", "drafts", *share)
   return found
+
+
+def _reviews(made: made_rows.MadeRows, drafts: Mapping[str, Drafts], form: units.Form) -> Reviews:
+  """Returns drafts with what the rows of a critic say of them."""
+  rows = iter(made.rows)
+  parts = {
+    part: [review(form, *draft, row["critique"], row.get("failure"))
+           for draft, row in zip(drafts[part], rows)]  # noqa: B905
+    for part in feedback.PARTS
+  }  # fmt: skip
+  return Reviews(made, parts)
 
 
 class Asked(NamedTuple):
@@ -148,20 +159,18 @@ class Asked(NamedTuple):
 
 def replies(
   context: contexts.Context,
-  asked: Mapping[str, Asked],
-  writer: writers.Writer,
+  passes: Sequence[tuple[writers.Writer, Mapping[str, Asked]]],
   *,
   column: str,
   by: str,
   temperature: float | int,
-) -> dict[str, made_rows.MadeRows]:
-  """Returns a reply to every conversation by the name of its rows, made once and in one pass.
+) -> list[dict[str, made_rows.MadeRows]]:
+  """Returns each writer's reply to every conversation by the name of its rows, made once.
 
   Args:
     context: of the run.
-    asked: name of rows, unique in the run, which lie in WORKDIR/rows/NAME.jsonl; also seeds their
-      noise → what is asked for them.
-    writer: who is asked.
+    passes: who is asked → name of rows, unique in the run, which lie in WORKDIR/rows/NAME.jsonl;
+      also seeds their noise → what is asked for them. See `asking.together`.
     column: what a row calls the reply.
     by: what it calls the writer.
     temperature: as for `Writer.write`.
@@ -169,29 +178,42 @@ def replies(
   Raises:
     ValueError: what lies there are replies to something else.
   """
-  requests = {
-    name: writers.Request(one.chats, context.key(name), temperature) for name, one in asked.items()
-  }
-  written = asking.together(context, writer, requests)
+  requests = [
+    (writer, {name: writers.Request(one.chats, context.key(name), temperature)
+              for name, one in asked.items()})
+    for writer, asked in passes
+  ]  # fmt: skip
+  written = asking.together(context, requests)
 
-  def make(name):
-    own = written(name)
-    for place, (fact, (text,)) in enumerate(zip(asked[name].facts, own.texts, strict=True)):
-      failure = own.failures.get(place)
+  def make(place, name):
+    writer, asked = passes[place]
+    own = written[place](name)
+    for number, (fact, (text,)) in enumerate(zip(asked[name].facts, own.texts, strict=True)):
+      failure = own.failures.get(number)
       known = {**fact, column: text, by: writer.name}
       yield {**known, **({"failure": failure} if failure else {})}
 
-  made = {}
-  for name, (_, facts) in asked.items():
-    made[name] = made_rows.once(context, f"rows/{name}", functools.partial(make, name))
-    told = zip(facts, made[name].rows, strict=False)
-    if len(made[name].rows) != len(facts) or any(
-      {key: row.get(key) for key in fact} != dict(fact) for fact, row in told
-    ):
-      raise ValueError(
-        f"{made[name].name}.jsonl holds replies to other texts; remove it, and they are made again"
-      )
+  made = []
+  for place, (_, asked) in enumerate(passes):
+    own = {
+      name: made_rows.once(context, f"rows/{name}", functools.partial(make, place, name))
+      for name in asked
+    }
+    for name, rows in own.items():
+      _check_same(rows, asked[name].facts)
+    made.append(own)
   return made
+
+
+def _check_same(made: made_rows.MadeRows, facts: Sequence[Mapping[str, Any]]) -> None:
+  """Raises a ValueError for rows that are no replies about these facts."""
+  told = zip(facts, made.rows, strict=False)
+  if len(made.rows) != len(facts) or any(
+    {key: row.get(key) for key in fact} != dict(fact) for fact, row in told
+  ):
+    raise ValueError(
+      f"{made.name}.jsonl holds replies to other texts; remove it, and they are made again"
+    )
 
 
 def review(
@@ -267,7 +289,8 @@ def classed(
     facts = [{"prompt": conversations.write(prompt), "draft": draft, "unit": line}
              for prompt, draft, line in own]  # fmt: skip
     asked[name] = Asked(_shown(shown, own), facts)
-  made = replies(context, asked, meta, column="grade", by="graded_by", temperature=0.0)
+  how = {"column": "grade", "by": "graded_by", "temperature": 0.0}
+  (made,) = replies(context, [(meta, asked)], **how)
 
   found = {}
   for name, several in reviews.items():

@@ -24,6 +24,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import threading
 from collections.abc import Iterator, Sequence
 
 from pit_jax import hosts
@@ -32,6 +33,7 @@ from pit_jax.storage import buckets, mirrors
 LOG = logging.getLogger(__name__)
 
 _MIRROR: mirrors.Mirror | None = None  # of this process, threads included
+_PUSHING = threading.Lock()
 
 
 def mirror() -> mirrors.Mirror | None:
@@ -98,7 +100,8 @@ def push() -> None:
     UnreachableError: the bucket does not answer.
   """
   if _MIRROR is not None and hosts.is_first():
-    with buckets.reaching(_MIRROR.address):
+    # One thread at a time: each wants to know what the others copied.
+    with _PUSHING, buckets.reaching(_MIRROR.address):
       _MIRROR.push()
 
 

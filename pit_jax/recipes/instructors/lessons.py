@@ -95,7 +95,7 @@ def asked(
     )
     for name, own in turns.items()
   }
-  written = asking.together(context, instructor, requests)
+  (written,) = asking.together(context, [(instructor, requests)])
 
   def told(name):
     replies = written(f"{name}_replies")

@@ -132,7 +132,7 @@ def _criticised(
 ) -> dict[str, measures.Criticised]:
   """Returns drafts for the prompts of folds, with what each critic and the meta-critic say.
 
-  Each of these is asked once, about the drafts of all folds.
+  Each of these is asked once, about the drafts of all folds, and critics at the same time.
   """
   c = context.config.multicritique
   writer = writers.model(arms.DRAFTS, context.models.inference, author.params)
@@ -143,13 +143,9 @@ def _criticised(
     drafts[fold] = feedback.completions(context, f"{fold}_drafts", prompts, writer, **how)
 
   how = {"temperature": c.feedback_temperature, "most_failed": c.most_failed}
-  reviews = {fold: [] for fold in drafts}
-  for name in c.critics:
-    asked = {f"{fold}_critiques_of_{name}": one.parts for fold, one in drafts.items()}
-    critic = named.build(context, "writers", name)
-    told = unit_criticism.listed(context, asked, critic, form, written_by=arms.DRAFTS, **how)
-    for fold, own in zip(drafts, told.values(), strict=True):
-      reviews[fold].append(own)
+  critics = [named.build(context, "writers", name) for name in c.critics]
+  parts = {fold: one.parts for fold, one in drafts.items()}
+  reviews = unit_criticism.listed(context, parts, critics, form, written_by=arms.DRAFTS, **how)
 
   by_name = {f"{fold}_grades": several for fold, several in reviews.items()}
   asked = (by_name, named.build(context, "writers", c.meta), form, context.config.grades)
