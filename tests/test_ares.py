@@ -144,7 +144,7 @@ def test_what_repeats_goes_first_and_then_the_teacher_corrects(run, results, giv
     assert [(row.prompt, row.chosen) for row in fold.rows] == learnt["rows"]
     assert [(row.prompt, row.chosen) for row in fold.validation] == learnt["validation"]
     counts = {"answers": len(answers), "repeated": repeated, "changed": changed, "failed": 0}
-    assert told[name] == {"of": name, **counts} and repeated > 0 < changed
+    assert told[name] == {"of": name, **counts, "kinds": {}} and repeated > 0 < changed
 
 
 @pytest.fixture(scope="module")

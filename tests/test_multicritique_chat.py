@@ -160,6 +160,9 @@ def test_a_chat_model_learns_to_criticise_in_units(configured, tmp_path, monkeyp
   assert 0 < len(kept.rows) < len(pairs.rows)
   made = chat_teacher.made(tmp_path / "run", "revisions")
   assert len(made) == len(pairs.rows) + len(pairs.validation)
+  revised = [text for row in made for own in row["revisions"].values() for some in own
+             for text in some]  # fmt: skip
+  assert study.paired.failures[arms.MARV] == {writers.NOTHING: revised.count(None)}
   assert [*study.critics] == [
     "critic_merged", "critic_union", "critic_rl_marv", "critic_rl_all", "critic_rl_random",
   ]  # fmt: skip

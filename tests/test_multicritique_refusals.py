@@ -80,7 +80,7 @@ def test_a_filter_that_leaves_too_few_pairs_is_named_before_a_model_learns_of_th
   three = (rows.Preference("x", "a", "b"),) * 3
   whole = dict.fromkeys(feedback.PARTS, np.ones(3, bool))
   few = {"rows": np.ones(3, bool), "validation": np.array([False, True, False])}
-  paired = pairing.Paired(preferences.Fold(three, three), {"all": whole, "marv": few}, ())
+  paired = pairing.Paired(preferences.Fold(three, three), {"all": whole, "marv": few}, {}, ())
   said = (
     "filter marv keeps 3 of 3 pairs of critiques to learn from and 1 of 3 to validate, which ne"
   )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from pit_jax.data import preferences, prompt_formats, rows
+from pit_jax.data import conversations, critiques, preferences, prompt_formats, rows
 from pit_jax.feedback import writers
 from pit_jax.stages import feedback, revision
 
@@ -125,6 +125,33 @@ def test_critiques_are_shown_beside_their_draft(context):
     "rows": 1, "validation": 0,
   }  # fmt: skip
   assert [*made.kept(length_of)] == list(feedback.PARTS)
+
+
+def test_a_copy_of_what_was_shown_or_asked_is_no_revision_and_the_draft_may_stay(context):
+  """One reviser for each, by the number of the sample."""
+  request = "Write a better reply as these remarks say."
+  turns = (prompt_formats.Text("assistant", "reference"), prompt_formats.Text("user", "critique"),
+           conversations.Turn("user", request))  # fmt: skip
+  shown = prompt_formats.Format("reviser", ("reference", "critique"), turns=turns)
+
+  def answer(chats, *rest):
+    return writers.Written([
+      [one.prompt.upper(), one.texts[1], f"{request} Well, so.", " ", None, one.texts[0], "better"]
+      for one in chats
+    ], {1: "too many requests (429)"})  # fmt: skip
+
+  pairs = {"rows": [revision.Pair("why?", "good", "bad", ("draft",))], "validation": []}
+  how = HOW | {"samples": 7, "most_failed": 0.8}
+  made = revisions(context, "marv", pairs, [writers.Writer("x", answer)], shown, **how)
+  (row,) = made.made.rows
+  kept = [[*[None] * 5, "draft", "better"]]
+  assert row["revisions"] == {"chosen": kept, "rejected": kept}
+  assert made.failures == row["failures"] == {
+    critiques.COPIED_ANSWER: 6, critiques.NO_ANSWER: 2, writers.NOTHING: 1,
+    "too many requests (429)": 1,
+  }  # fmt: skip
+  with pytest.raises(ValueError, match=r"10 of 14 revisions \(answer copies its prompt: 6, "):
+    revisions(context, "marv", pairs, [], shown, **how | {"most_failed": 0.5})
 
 
 def test_of_no_pairs_none_are_kept(context):

@@ -20,6 +20,7 @@ FROM_FIRST = (
   "recipe", "headline", "controls", "data", "samples", "answers", "stages", "gap_order", "config",
   "about", "absent", "labellers", "not_made", "made",
 )  # fmt: skip
+BY_KIND = ("kinds", "failures")  # counts of a row
 SIGNS = ("sign_agreement", "own_sign_agreement")
 OWN = (
   "comparisons count all prompts of all seeds, of which each has its own. Their 95% intervals and "
@@ -221,8 +222,9 @@ def _intervals(rows: Sequence[Mapping], prompts: Sequence[Hashable]) -> dict:
 def _mean_row(rows: Sequence[Mapping], keys: Sequence[str], prompts: Sequence[Hashable]) -> dict:
   """Averages a row's figures; its comparisons are counted over all prompts of all seeds."""
   pooled = {**_facts(rows), **{key: rows[0][key] for key in keys}, **_intervals(rows, prompts)}
-  if "kinds" in rows[0]:
-    pooled["kinds"] = _counted(row["kinds"] for row in rows)
+  for counts in BY_KIND:
+    if any(counts in row for row in rows):
+      pooled[counts] = _counted(row.get(counts) for row in rows)
   if all("parts" in row for row in rows):
     pooled["parts"] = _mean([row["parts"] for row in rows])
   fields = [field.name for field in dataclasses.fields(metrics.Comparison)]

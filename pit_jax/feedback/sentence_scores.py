@@ -18,6 +18,7 @@ COUNT = "count"  # it scores another number of sentences
 RANGE = "range"  # a score is below 0 or above 1
 FAILURES = (SILENT, UNREADABLE, COUNT, RANGE)
 SLOTS = ("prompt", "sentences")  # of a request's words
+_PIECE = 5  # words without which a piece of a request may stand in any text
 
 # A sign belongs to the score, and a point is one of decimals, however it is written: what could
 # also be the end of another number is no score.
@@ -54,6 +55,12 @@ def numbered(sentences: Sequence[str]) -> str:
   """Returns sentences as lines "1. …"; line breaks within one are spaces."""
   lines = [" ".join(sentence.split()) for sentence in sentences]
   return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+
+
+def wordings(words: str) -> list[str]:
+  """Returns what a request says whatever it is about, in pieces of several words."""
+  pieces = [literal.strip() for literal, *_ in string.Formatter().parse(words)]
+  return [piece for piece in pieces if len(piece.split()) >= _PIECE]
 
 
 def unfit(words: str) -> str:

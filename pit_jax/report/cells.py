@@ -114,6 +114,15 @@ def plain(value: Any) -> str:
   return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
 
 
+def by_kind(what: str, counts: Mapping[str, Mapping[str, float | int]]) -> str:
+  """Returns a sentence for a note with every row's counts by kind; "" where nothing is counted."""
+  told = [
+    f"{row}: {', '.join(f'{kind} {count:g}' for kind, count in own.items())}"
+    for row, own in counts.items() if own
+  ]  # fmt: skip
+  return f" {what}: {'; '.join(told)}." if told else ""
+
+
 def columns(entries: Mapping[str, str | Callable]) -> dict[str, Callable]:
   """Returns columns for `select`: label → an entry of a row, for SAID, or what renders it."""
   return {

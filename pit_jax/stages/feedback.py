@@ -7,7 +7,7 @@ paid for is not paid for again.
 import collections
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pit_jax import config_keys
@@ -46,6 +46,7 @@ def completions(
   temperature: float = 1.0,
   top_p: float | int | None = None,
   most_failed: float | int,
+  unfit: Callable[[conversations.Prompt, str], str] = lambda prompt, text: "",
 ) -> Completions:
   """Returns a completion of every prompt of a fold, in WORKDIR/rows/NAME.jsonl.
 
@@ -57,6 +58,7 @@ def completions(
     temperature: as for `Writer.write`.
     top_p: as for `Writer.write`.
     most_failed: share of the prompts, from 0 to 1, that may fail; they are left out and counted.
+    unfit: (prompt, completion) → why it is of no use, in one of few phrases; "" where it is of use.
 
   Raises:
     ValueError: more fail, or what lies there is of other prompts.
@@ -68,7 +70,9 @@ def completions(
     chats = context.rows.settings.formats["policy"].conversations(prompts)
     written = writer.write(chats, context.key(name), temperature, top_p=top_p)
     for place, (prompt, (text,)) in enumerate(zip(prompts, written.texts, strict=True)):
-      failure = written.failures.get(place)
+      failure = written.failures.get(place, "")
+      if not failure and text is not None:
+        failure = unfit(prompt, text)
       yield {
         "prompt": conversations.write(prompt),
         "response": None if failure else text,

@@ -6,6 +6,7 @@ preferences: of critiques, which are shown beside the draft that they are about,
 which an improver writes a better one.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from pit_jax.data import conversations, preferences, prompt_formats, rows
+from pit_jax.data import conversations, critiques, preferences, prompt_formats, rows
 from pit_jax.feedback import writers
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
@@ -36,14 +37,51 @@ class Pair(NamedTuple):
 
 
 Pairs = Mapping[str, Sequence[Pair]]  # by part of a fold
+_FORM = critiques.Form("{answer}")  # of a reply: the revision alone
+
+
+class Revision(NamedTuple):
+  """What a reviser makes of a draft: None, and why, where that is of no use."""
+
+  text: str | None
+  failure: str = ""
+
+
+def read(
+  asked: Sequence[prompt_formats.Conversation], written: writers.Written
+) -> list[list[Revision]]:
+  """Returns what the samples of a reviser for every conversation hold.
+
+  The draft, which is the first text beside the prompt, may stay as it is; a reply that copies
+  anything else that was shown or asked is no revision.
+  """
+  found = []
+  for place, (one, samples) in enumerate(zip(asked, written.texts, strict=True)):
+    turns = (turn for turn in one.format.turns if isinstance(turn, conversations.Turn))
+    requests = [turn.content for turn in turns if turn.content.strip()]
+    absent = Revision(None, written.failures.get(place, writers.NOTHING))
+    several = []
+    for text in samples:
+      if text is None:
+        several.append(absent)
+        continue
+      _, failure = _FORM.read(text, (one.prompt, *one.texts[1:]), requests)
+      several.append(Revision(None if failure else text, failure))
+    found.append(several)
+  return found
 
 
 @dataclasses.dataclass(frozen=True)
 class Revisions:
   """Pairs, and what revisers made with either text of each."""
 
-  made: made_rows.MadeRows  # rows {prompt, shown, chosen, rejected, revisions}
+  made: made_rows.MadeRows  # rows {prompt, shown, chosen, rejected, revisions, failures}
   pairs: Pairs
+
+  @property
+  def failures(self) -> dict[str, int]:
+    """How many revisions failed, by kind."""
+    return _failures(self.made)
 
   def scores(self, rating: Rating) -> dict[str, dict[str, np.ndarray]]:
     """Returns part → side → the score of every revision, Float[N r s]; NaN of one that failed."""
@@ -116,10 +154,16 @@ def revisions(
   written = asking.together(context, passes)
 
   def make(name):
-    texts = [own(name).texts for own in written]
+    told = [read(chats[name], own(name)) for own in written]
     for place, pair in enumerate(everything[name]):
-      sides = {side: [own[2 * place + i] for own in texts] for i, side in enumerate(SIDES)}
-      yield {**_known(pair), "revised_by": [one.name for one in revisers], "revisions": sides}
+      sides = {side: [own[2 * place + i] for own in told] for i, side in enumerate(SIDES)}
+      lost = collections.Counter(
+        one.failure for side in sides.values() for own in side for one in own if one.failure
+      )
+      texts = {side: [[one.text for one in own] for own in several]
+               for side, several in sides.items()}  # fmt: skip
+      known = {**_known(pair), "revised_by": [one.name for one in revisers], "revisions": texts}
+      yield {**known, **({"failures": dict(lost)} if lost else {})}
 
   found = {}
   for name, own in pairs.items():
@@ -153,10 +197,17 @@ def _check(
     raise ValueError(
       f"{made.name}.jsonl holds revisions of other pairs; remove it, and they are made again"
     )
-  written = [text for row in made.rows for side in SIDES for own in row["revisions"][side]
-             for text in own]  # fmt: skip
-  failed = {writers.NOTHING: written.count(None)} if None in written else {}
-  feedback.check_share(context, "revisers", "revisions", failed, len(written), most_failed)
+  count = sum(len(own) for row in made.rows for side in SIDES for own in row["revisions"][side])
+  share = (_failures(made), count, most_failed)
+  feedback.check_share(context, "revisers", "revisions", *share)
+
+
+def _failures(made: made_rows.MadeRows) -> dict[str, int]:
+  """Returns how many revisions of rows failed, by kind."""
+  lost = collections.Counter()
+  for row in made.rows:
+    lost.update(row.get("failures", {}))
+  return dict(lost)
 
 
 def of_preferences(fold: preferences.Fold) -> dict[str, list[Pair]]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pit_jax.data import conversations, preferences, rows
+from pit_jax.data import conversations, critiques, preferences, rows
 from pit_jax.feedback import named, sentence_scores, writers
 from pit_jax.recipes.irft import demonstrations
 from pit_jax.run import context as contexts
@@ -12,6 +12,8 @@ from pit_jax.run import made_rows
 from pit_jax.stages import feedback
 from pit_jax.tasks import sentences
 from pit_jax.types import Params
+
+_FORM = critiques.Form("{answer}")  # of a reply: the corrected answer alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Corrected:
   made: tuple[made_rows.MadeRows, ...]  # the answers, and the corrections
   fold: preferences.Fold
   counts: Mapping[str, int]  # answers; `repeated`, that repeated something; `changed`; `failed`
+  failures: Mapping[str, int]  # why those have no correction → how many
 
 
 def of(
@@ -28,7 +31,8 @@ def of(
 ) -> Corrected:
   """Returns corrections of a policy's answers to the prompts of `correct`.
 
-  They lie in WORKDIR/rows/NAME_answers.jsonl and NAME_corrections.jsonl.
+  They lie in WORKDIR/rows/NAME_answers.jsonl and NAME_corrections.jsonl. An answer may be right as
+  it is; a reply that copies the request is no correction.
 
   Args:
     context: of the run.
@@ -45,18 +49,27 @@ def of(
   answers = _answered(context, name, fold, policy, more)
 
   corrector = named.build(context, "writers", c.ares.corrector)
+  prompts = {conversations.write(row.prompt): row.prompt for row in (*own, *whole.validation)}
   shown = {part: [] for part in feedback.PARTS}
+  copies = {}  # request → what of it is no correction by itself
   for row in answers.rows:
     listed = sentences.said(row["distinct"]) or [row["distinct"]]
     request = sentence_scores.request(c.ares.correct_request, row["prompt"], listed)
     shown[row["part"]].append(rows.Preference(request, chosen="", rejected=""))
+    copies[request] = (prompts[row["prompt"]], sentence_scores.numbered(listed))
   asked = preferences.Fold(*(tuple(shown[part]) for part in feedback.PARTS))
   most = c.ares.most_failed
-  written = feedback.completions(context, f"{name}_corrections", asked, corrector, most_failed=most)
+
+  def unfit(request, text):
+    wordings = [request, *sentence_scores.wordings(c.ares.correct_request)]
+    return _FORM.read(text, copies[request], wordings)[1]
+
+  written = feedback.completions(
+    context, f"{name}_corrections", asked, corrector, most_failed=most, unfit=unfit
+  )
 
   parts = {part: [] for part in feedback.PARTS}
   counts = {"answers": len(answers.rows), "repeated": 0, "changed": 0, "failed": 0}
-  prompts = {conversations.write(row.prompt): row.prompt for row in (*own, *whole.validation)}
   for row, text in zip(answers.rows, written.made.column("response"), strict=True):
     counts["repeated"] += row["distinct"] != row["answer"]
     counts["failed"] += text is None
@@ -65,7 +78,7 @@ def of(
       prompt = prompts[row["prompt"]]
       parts[row["part"]].append(rows.Preference(prompt, chosen=text, rejected=""))
   corrected = preferences.Fold(*(tuple(parts[part]) for part in feedback.PARTS))
-  return Corrected((answers, written.made), corrected, counts)
+  return Corrected((answers, written.made), corrected, counts, written.failures)
 
 
 def _answered(

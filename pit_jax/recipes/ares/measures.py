@@ -43,7 +43,10 @@ def sentences_told(run: subject.Policies) -> dict:
     row = {"system": name, "sentences": float(np.mean([*map(len, of_one.listed)]))}
     row["repeated"] = float(np.mean([any(sentences.repeated(own)) for own in of_one.listed]))
     rows.append(row | _scored(run, of_one, readings))
-  counted = [{"of": name, **found.counts} for name, found in run.study.corrected.items()]
+  counted = [
+    {"of": name, **found.counts, "kinds": dict(found.failures)}
+    for name, found in run.study.corrected.items()
+  ]
   return {"sentences": rows, "corrections": counted}
 
 

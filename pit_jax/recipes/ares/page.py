@@ -42,6 +42,7 @@ def corrected(results: Mapping) -> cells.Table:
     "that the teacher then changed. Both parts of the fold, to train on and to validate, count."
   )
   rows = results.get("corrections", ())
+  note += cells.by_kind("Failed", {row["of"]: row.get("kinds", {}) for row in rows})
   return cells.select("corrections", "Corrections", rows, columns, note=note)
 
 

@@ -1,8 +1,9 @@
 """A finished run of MultiCritique: how right critics and pairs are, and revised drafts."""
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from pit_jax.feedback import named, writers
 from pit_jax.recipes.multicritique import arms, pairing
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import criticism, feedback, reward, trained, unit_criticism
+from pit_jax.stages import criticism, feedback, revision, reward, trained, unit_criticism
 from pit_jax.statistics import detection, labelled
 from pit_jax.tasks import synthetic
 
@@ -103,10 +104,13 @@ class Subject(subject.Policies):
   @functools.cached_property
   def systems(self) -> Mapping[str, Sequence[str]]:
     """The drafts, and the same as a reviser makes them of each critic's critiques."""
-    made = arms.of(self.context.config)
-    revised = self._revise([self.criticised[arm.stage] for arm in made])
-    names = [arm.revised for arm in made]
-    return {**self.drafted, **dict(zip(names, revised, strict=True))}
+    revised = {
+      arm.revised: [one.text or row.draft
+                    for one, row in zip(self.revised[arm.stage], self.criticised[arm.stage],
+                                        strict=True)]
+      for arm in arms.of(self.context.config)
+    }  # fmt: skip
+    return {**self.drafted, **revised}
 
   @functools.cached_property
   def criticised(self) -> dict[str, list[unit_criticism.Review]]:
@@ -127,10 +131,11 @@ class Subject(subject.Policies):
       ]
     return found
 
-  def _revise(self, critics: Sequence[Sequence[unit_criticism.Review]]) -> list[list[str]]:
-    """Returns the drafts as the first reviser makes them of each critic's critiques.
+  @functools.cached_property
+  def revised(self) -> dict[str, list[revision.Revision]]:
+    """What the first reviser makes of the drafts after each critic's critiques, by its stage.
 
-    A draft without a critique stays as it is. All are asked for in one pass.
+    A draft without a critique has no revision, and nothing failed. All are asked for in one pass.
     """
     c = self.context.config
     form = units.form_of(c.units)
@@ -138,27 +143,33 @@ class Subject(subject.Policies):
     reviser = named.build(self.context, "writers", c.multicritique.revisers[0])
     key = jax.random.fold_in(self.suite.key, REVISED)
     requests = []
-    for reviews in critics:
+    for reviews in self.criticised.values():
       said = [form.write(row.listed.units) for row in reviews]
       columns = [[getattr(row, name) for row in reviews] for name in ("prompt", "draft")]
       asked = shown.conversations(*columns, said)
       requests.append(writers.Request(asked, key, c.revision.temperature))
-    return [
-      [text if row.listed.units and text else row.draft
-       for row, (text,) in zip(reviews, written.texts, strict=True)]
-      for reviews, written in zip(critics, reviser.write_all(requests), strict=True)
-    ]  # fmt: skip
+
+    found = {}
+    written = zip(requests, reviser.write_all(requests), strict=True)
+    for (stage, reviews), (request, replies) in zip(self.criticised.items(), written, strict=True):
+      told = revision.read(request.asked, replies)
+      found[stage] = [one if row.listed.units else revision.Revision(None)
+                      for row, (one,) in zip(reviews, told, strict=True)]  # fmt: skip
+    return found
 
 
 def measure(run: Subject) -> dict:
   """Returns how right critics are, and pairs of critiques with and without filters.
 
   `criticism` has a row of every source that teaches, on the drafts that were taught, and of every
-  critic that was trained, on the same held-out drafts: units of a critique, failures by kind, and
-  of the embedded task's letters precision, recall and F1 of the checks that are named, over all and
-  by check (`parts`). `critique_pairs` has a row of every filter: how many pairs it keeps, and of
-  the embedded task how often the chosen critique is the one of higher F1 (`accuracy`, of the pairs
-  whose F1 differ; `alike` is the share of the others). Nothing is chosen by these figures.
+  critic that was trained, on the same held-out drafts: units of a critique, how many are lost by
+  kind (`kinds`; of what is merged those that have no grade), and of the embedded task's letters
+  precision, recall and F1 of the checks that are named, over all and by check (`parts`).
+  `critique_pairs` has a row of every filter: how many pairs it keeps, and of the embedded task how
+  often the chosen critique is the one of higher F1 (`accuracy`, of the pairs whose F1 differ;
+  `alike` is the share of the others); that of all pairs tells the units that have no grade
+  (`kinds`). `failures` are revisions that failed by kind: of held-out drafts after what a critic
+  says, and of those that a filter compares. Nothing is chosen by these figures.
   """
   config = run.context.config
   names = config.multicritique.critics
@@ -168,15 +179,22 @@ def measure(run: Subject) -> dict:
     drafts = [row for part in feedback.PARTS for row in taught.reviews[0].parts[part]]
     said = [one for part in feedback.PARTS for one in taught.units(name, part, names)]
     kinds = taught.reviews[place].failures if name in names else {}
+    if name == arms.MERGED:
+      kinds = taught.classes.failures
     rows.append(_critic(run, f"{TEACHERS}_{name}", drafts, said, kinds))
   for arm in arms.of(config):
     reviews = run.criticised[arm.stage]
     said = [row.listed.units for row in reviews]
-    lost = [kind for row in reviews for kind in row.listed.failures]
-    kinds = {kind: lost.count(kind) for kind in dict.fromkeys(lost)}
+    kinds = _counted(kind for row in reviews for kind in row.listed.failures)
     tokens = float(run.suite.lengths([row.reply for row in reviews]).mean())
-    rows.append(_critic(run, arm.stage, reviews, said, kinds) | {"tokens": tokens})
+    failures = _counted(one.failure for one in run.revised[arm.stage] if one.failure)
+    own = {"tokens": tokens, "failures": failures}
+    rows.append(_critic(run, arm.stage, reviews, said, kinds) | own)
   return {"criticism": rows, "critique_pairs": [_pairs(run, name) for name in arms.filters(config)]}
+
+
+def _counted(kinds: Iterable[str]) -> dict[str, int]:
+  return dict(collections.Counter(kinds))
 
 
 def _critic(
@@ -216,7 +234,10 @@ def _pairs(run: Subject, name: str) -> dict[str, Any]:
   paired = run.study.paired
   whole = [row for part in feedback.PARTS for row in getattr(paired.fold, part)]
   is_kept = np.concatenate([paired.kept[name][part] for part in feedback.PARTS])
-  told = {"filter": name, "pairs": int(is_kept.sum()), "share": float(is_kept.mean())}
+  told = {"filter": name, "pairs": int(is_kept.sum()), "share": float(is_kept.mean()),
+          "failures": dict(paired.failures.get(name, {}))}  # fmt: skip
+  if name == arms.ALL:
+    told["kinds"] = dict(run.study.compared.classes.failures)
   kept = [row for row, one in zip(whole, is_kept, strict=True) if one]
   if run.context.config.data.source != "synthetic" or not kept:
     return told

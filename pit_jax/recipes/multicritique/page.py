@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pit_jax.report import cells, claims, diagram, palette, presentation, tabular
 
 CHECKS = ("answer", "working", "greeting", "tone", "closing")
+_UNGRADED, _FAILED = "Units without a grade", "Revisions that failed"  # of notes
 
 
 def critics(results: Mapping) -> cells.Table:
@@ -20,16 +21,15 @@ def critics(results: Mapping) -> cells.Table:
        for name in CHECKS},
   })  # fmt: skip
   rows = results.get("criticism", ())
-  lost = {row["system"]: row["kinds"] for row in rows if row.get("kinds")}
-  kinds = "; ".join(
-    f"{name}: {', '.join(f'{kind} {count:g}' for kind, count in of.items())}"
-    for name, of in lost.items()
-  )
   note = (
     "Rows of taught_… are of who teaches, on the drafts that are taught; all others are critics "
     "that were trained, on the same held-out drafts. F1 is of the checks that are named among "
-    "those that a letter fails." + (f" Units lost: {kinds}." if kinds else "")
+    "those that a letter fails."
   )
+  kinds = {row["system"]: row.get("kinds", {}) for row in rows}
+  ungraded = {name: kinds.pop(name) for name in ("taught_merged",) if name in kinds}
+  note += cells.by_kind("Units lost", kinds) + cells.by_kind(_UNGRADED, ungraded)
+  note += cells.by_kind(_FAILED, {row["system"]: row.get("failures", {}) for row in rows})
   return cells.select("criticism", "Critics", rows, columns, note=note)
 
 
@@ -49,10 +49,10 @@ def pairs(results: Mapping) -> cells.Table:
     "these. marv_random_reward scores revisions by a reward model of random labels, marv_shuffled "
     "has revisers see the critiques of other drafts."
   )
-  title = "Pairs of critiques"
-  return cells.select(
-    "critique_pairs", title, results.get("critique_pairs", ()), columns, note=note
-  )
+  rows = results.get("critique_pairs", ())
+  note += cells.by_kind(_UNGRADED, {row["filter"]: row.get("kinds", {}) for row in rows})
+  note += cells.by_kind(_FAILED, {row["filter"]: row.get("failures", {}) for row in rows})
+  return cells.select("critique_pairs", "Pairs of critiques", rows, columns, note=note)
 
 
 def pipeline(results: Mapping) -> list[diagram.Column]:

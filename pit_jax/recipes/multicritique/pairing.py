@@ -25,6 +25,7 @@ class Paired:
 
   fold: preferences.Fold  # rows {prompt, chosen, rejected, response: the draft}
   kept: Mapping[str, Mapping[str, np.ndarray]]  # filter → part → which rows, Bool[N]
+  failures: Mapping[str, Mapping[str, int]]  # filter that has revisions → how many failed, by kind
   made: tuple[made_rows.MadeRows, ...]
 
   def of(self, name: str) -> preferences.Fold:
@@ -100,11 +101,13 @@ def filtered(
     part: revised.at_random(kept[arms.MARV][part], context.seed(f"random filter {part}"))
     for part in feedback.PARTS
   }
+  failures = {arms.MARV: own.failures}
   if blind is not None:
     kept[arms.BLIND] = own.kept(reward.rating(context, blind), c.revision.margin)
     shown = made["revisions_shuffled"]
     kept[arms.SHUFFLED] = shown.kept(reward.rating(context, model), c.revision.margin)
-  return Paired(fold, kept, tuple(one.made for one in made.values()))
+    failures |= {arms.BLIND: own.failures, arms.SHUFFLED: shown.failures}
+  return Paired(fold, kept, failures, tuple(one.made for one in made.values()))
 
 
 def shuffled(pairs: Sequence[revision.Pair], seed: int) -> list[revision.Pair]:
