@@ -32,7 +32,8 @@ def results():
   config = tiny_run.config("multicritique", **few)
   pair = (rows.Preference("q", "x", "y", response="d"),)
   masks = dict.fromkeys(arms.filters(config), dict.fromkeys(feedback.PARTS, np.ones(1, bool)))
-  run = mock.Mock(context=mock.Mock(config=config))
+  parts = {name: mock.Mock() for name in ("study", "suite")}
+  run = mock.Mock(spec=measures.Subject, context=mock.Mock(config=config), **parts)
   run.study.taught, run.study.compared = criticised(UNGRADED), criticised({critiques.NO_SCORE: 5})
   fold = preferences.Fold(pair, pair)
   run.study.paired = pairing.Paired(fold, masks, {arms.MARV: COPIED}, ())
