@@ -48,7 +48,7 @@ def results():
 def test_units_without_a_grade_and_failed_revisions_are_in_the_rows(results):
   told = {row["system"]: row for row in results["criticism"]}
   assert told["taught_merged"]["kinds"] == UNGRADED and told["taught_union"]["kinds"] == {}
-  assert told["taught_a"]["kinds"] == {units.NO_SEVERITY: 4}
+  assert told["taught_a"]["kinds"] == {units.NO_SEVERITY: 2}
   assert told["critic_merged"]["kinds"] == {units.NO_SEVERITY: 1}
   assert told["critic_merged"]["failures"] == {critiques.COPIED_ANSWER: 1}
   told = {row["filter"]: row for row in results["critique_pairs"]}
@@ -69,7 +69,7 @@ def test_seeds_add_them_up(results):
 def test_the_page_tells_them(results):
   note = page.critics(results).note
   assert "Units without a grade: taught_merged: not in the form 2." in note
-  assert "Units lost: taught_a: no severity 4; " in note
+  assert "Units lost: taught_a: no severity 2; " in note
   assert "Revisions that failed: critic_merged: answer copies its prompt 1; " in note
   note = page.pairs(results).note
   assert "Units without a grade: all: no score 5." in note
