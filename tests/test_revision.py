@@ -144,13 +144,13 @@ def test_a_copy_of_what_was_shown_or_asked_is_no_revision_and_the_draft_may_stay
   how = HOW | {"samples": 7, "most_failed": 0.8}
   made = revisions(context, "marv", pairs, [writers.Writer("x", answer)], shown, **how)
   (row,) = made.made.rows
-  kept = [[*[None] * 5, "draft", "better"]]
+  kept = [[*[None] * 3, " ", None, "draft", "better"]]
   assert row["revisions"] == {"chosen": kept, "rejected": kept}
   assert made.failures == row["failures"] == {
-    critiques.COPIED_ANSWER: 6, critiques.NO_ANSWER: 2, writers.NOTHING: 1,
+    critiques.COPIED_ANSWER: 6, writers.NOTHING: 1,
     "too many requests (429)": 1,
   }  # fmt: skip
-  with pytest.raises(ValueError, match=r"10 of 14 revisions \(answer copies its prompt: 6, "):
+  with pytest.raises(ValueError, match=r"8 of 14 revisions \(answer copies its prompt: 6, "):
     revisions(context, "marv", pairs, [], shown, **how | {"most_failed": 0.5})
 
 

@@ -37,7 +37,6 @@ class Pair(NamedTuple):
 
 
 Pairs = Mapping[str, Sequence[Pair]]  # by part of a fold
-_FORM = critiques.Form("{answer}")  # of a reply: the revision alone
 
 
 class Revision(NamedTuple):
@@ -65,8 +64,10 @@ def read(
       if text is None:
         several.append(absent)
         continue
-      _, failure = _FORM.read(text, (one.prompt, *one.texts[1:]), requests)
-      several.append(Revision(None if failure else text, failure))
+      if critiques.is_copy(text, (one.prompt, *one.texts[1:]), requests):
+        several.append(Revision(None, critiques.COPIED_ANSWER))
+      else:  # an empty draft may stay empty: of endpoints what is empty has failed before
+        several.append(Revision(text))
     found.append(several)
   return found
 
