@@ -9,8 +9,8 @@ import pytest
 import tiny_run
 
 from pit_jax.data import chat, critiques, encode, template
-from pit_jax.recipes import pit
-from pit_jax.recipes.pit import criticised, curriculum, subject
+from pit_jax.recipes import pit, running
+from pit_jax.recipes.pit import criticised, curriculum, diagram, subject
 from pit_jax.run import checks
 from pit_jax.stages import rl
 from pit_jax.types import Prompts
@@ -93,6 +93,28 @@ def test_held_out_drafts_are_improved_with_their_critiques(trained):
   assert len(found) == 8 and ("pit_critique", "pit") in run.pairs
   assert ("pit_critique", "original") in run.pairs
   assert [row["draft"] for row in made(context, "held_out_critiques")] == run.original
+
+
+@pytest.mark.slow
+def test_a_run_ends_in_a_page_that_compares_a_critique_with_a_second_round(trained):
+  context, _, _ = trained
+  running.run(context.config, context.workdir)  # evaluated alone: its stages are finished
+  results = json.loads((context.workdir / "report" / "results.json").read_text())
+  pairs = {(row["a"], row["b"]) for row in results["comparisons"]}
+  assert {
+    ("pit_critique", "pit"),
+    ("pit_critique", "pit_again"),
+    ("pit_again", "original"),
+  } <= pairs
+  page = (context.workdir / "report" / "report.html").read_text()
+  assert "improves criticised" in page
+
+
+def test_every_source_of_references_has_a_name_on_the_page():
+  assert {*diagram.REFERENCES} == {*curriculum.SOURCES}
+  stages = [{"name": "a", "references": [source]} for source in curriculum.SOURCES]
+  for stage, drawn in zip(stages, (False, False, True, True), strict=True):
+    assert diagram._stage({}, 0, stage).takes_samples == drawn
 
 
 def test_a_draft_of_which_nothing_is_said_is_shown_as_ever(trained):

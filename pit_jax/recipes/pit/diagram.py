@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 
+from pit_jax.recipes.pit import criticised
 from pit_jax.recipes.rlhf import page
 from pit_jax.report import diagram, rewarded
 
-REFERENCES = {"dataset.rejected": "y_l", "dataset.chosen": "y_w", "policy": "samples of M_P"}
+REFERENCES = {
+  "dataset.rejected": "y_l",
+  "dataset.chosen": "y_w",
+  "policy": "samples of M_P",
+  criticised.SOURCE: "criticised samples of M_P",
+}
 
 
 def columns(results: Mapping) -> list[diagram.Column]:
@@ -29,4 +35,5 @@ def _stage(results: Mapping, index: int, stage: Mapping) -> diagram.Box:
   # R_PIT alone is the method's own, and goes without saying.
   other = () if rewarded.is_single(trained) else page.reward_of(results, f"pit_{stage['name']}", "")
   lines = (f"M_PIT stage {index}", f"improves {sources}", *other, *effort)
-  return diagram.Box(lines, takes_samples="policy" in stage["references"])
+  samples = {"policy", criticised.SOURCE}
+  return diagram.Box(lines, takes_samples=not samples.isdisjoint(stage["references"]))
