@@ -114,7 +114,7 @@ def test_every_source_of_references_has_a_name_on_the_page():
   assert {*diagram.REFERENCES} == {*curriculum.SOURCES}
   stages = [{"name": "a", "references": [source]} for source in curriculum.SOURCES]
   for stage, drawn in zip(stages, (False, False, True, True), strict=True):
-    assert diagram._stage({}, 0, stage).takes_samples == drawn
+    assert diagram._stage({"seconds": {}}, 0, stage).takes_samples == drawn
 
 
 def test_a_draft_of_which_nothing_is_said_is_shown_as_ever(trained):
