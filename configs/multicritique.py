@@ -16,8 +16,11 @@ every part works.
 python launch/convert.py import --source=SmolLM2-135M-Instruct.Q4_1.gguf --output=models/smollm2
 python launch/train.py --config=configs/multicritique.py:smollm2_135m --workdir=runs/critic \\
     --config.model.base=models/smollm2 --config.data.source=jsonl:preferences.jsonl \\
+    --config.feedback.writers.first.base_url=http://localhost:8000/v1 \\
     --config.feedback.writers.first.model=some-model \\
+    --config.feedback.writers.second.base_url=http://localhost:8000/v1 \\
     --config.feedback.writers.second.model=another-model \\
+    --config.feedback.writers.meta.base_url=http://localhost:8000/v1 \\
     --config.feedback.writers.meta.model=some-model \\
     --config.evaluation.reward_model=models/judge
 """
