@@ -1,11 +1,9 @@
 """Chat models, a real one among them, learn to criticise themselves from an endpoint."""
 
-import json
 from unittest import mock
 
 import chat_teacher
 import jax
-import judge_server
 import numpy as np
 import published
 import pytest
@@ -23,19 +21,16 @@ PROMPTS = [asked.format(thing) for asked in ASKED for thing in THINGS]
 ANSWER = "Here is what I would do first, and then a few words on why that is a good idea."
 
 
-class Teacher(judge_server.Handler):
-  """Criticises replies to prompts by rule; of every fifth request it forgets the score."""
+def forgets(question):
+  """Returns whether the teacher forgets the score of replies to a question, as to every fifth."""
+  return not chat_teacher.drawn(question, 5)
 
-  def behave(self, how, body):
-    question, draft, _ = (turn["content"] for turn in body["messages"])
-    with self.server.lock:
-      number = len(self.server.asked)
-    score = "" if not number % 5 else f"Score: {3 + len(draft) % 5}\n"
-    said = (
-      f"**Weaknesses:** it is long\n{score}Changes: say less\nBetter answer: {question} Easily."
-    )
-    choice = {"index": 0, "message": {"role": "assistant", "content": said}}
-    self.send(200, json.dumps({"choices": [choice | {"finish_reason": "stop"}]}))
+
+def reply(contents, _):
+  """Returns a critique of a reply by rule."""
+  question, draft, _ = contents
+  score = "" if forgets(question) else f"Score: {3 + len(draft) % 5}\n"
+  return f"**Weaknesses:** it is long\n{score}Changes: say less\nBetter answer: {question} Easily."
 
 
 @pytest.fixture(params=["tiny", pytest.param("smollm2", marks=pytest.mark.slow)])
@@ -44,21 +39,24 @@ def model(request, tmp_path):
   return chat_teacher.model(request.param, tmp_path)
 
 
+def configured(folder, model, url):
+  """Returns the configuration of a run of a chat model, whose teacher has an address."""
+  rows = [{"prompt": prompt, "chosen": ANSWER, "rejected": "no"} for prompt in PROMPTS]
+  return tiny_run.config(
+    "srt", "smollm2_135m_smoke", model__base=str(model), model__lora__rank=0,
+    data__source=chat_teacher.source(folder, rows), data__rows=len(PROMPTS),
+    data__max_prompt_length=96, data__max_response_length=96, tuning__steps=2, dpo__steps=2,
+    dpo__batch_size=4, feedback__writers__teacher__base_url=url, srt__most_failed=0.5,
+    evaluation__reward_model=str(published.foreign(folder / "judge")),
+  )  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_chat_model_is_taught_and_its_own_critiques_are_counted(model, tmp_path, monkeypatch):
   monkeypatch.setenv(endpoint.KEY, KEY)
   monkeypatch.delenv(endpoint.ADDRESS, raising=False)
-  rows = [{"prompt": prompt, "chosen": ANSWER, "rejected": "no"} for prompt in PROMPTS]
-  (tmp_path / "prompts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-  with judge_server.serving() as server:
-    server.RequestHandlerClass = Teacher
-    config = tiny_run.config(
-      "srt", "smollm2_135m_smoke", model__base=str(model), model__lora__rank=0,
-      data__source=f"jsonl:{tmp_path / 'prompts.jsonl'}", data__rows=len(PROMPTS),
-      data__max_prompt_length=96, data__max_response_length=96, tuning__steps=2, dpo__steps=2,
-      dpo__batch_size=4, feedback__writers__teacher__base_url=server.url, srt__most_failed=0.5,
-      evaluation__reward_model=str(published.foreign(tmp_path / "judge")),
-    )  # fmt: skip
+  with chat_teacher.replying(reply) as server:
+    config = configured(tmp_path, model, server.url)
     context = tiny_run.build(config, tmp_path / "run")
     # After two steps the model cannot yet criticise, so the teacher speaks for it in stage 2.
     teacher = lambda context, *_: named.build(context, "writers", "teacher")  # noqa: E731
@@ -69,9 +67,10 @@ def test_a_chat_model_is_taught_and_its_own_critiques_are_counted(model, tmp_pat
       again = srt.RECIPE.train(tiny_run.build(config, tmp_path / "run"))
     assert len(server.asked) == asked, "who was taught reads its critiques back"
 
-  assert study.taught.counts[critiques.NO_SCORE] > 0 and study.taught.counts[critiques.REFINED] > 0
-  drafts = sum(map(len, study.taught.parts.values()))
-  assert sum(study.taught.counts.values()) == drafts
+  criticised = [row for part in study.taught.parts.values() for row in part]
+  forgotten = sum(forgets(row.prompt) for row in criticised)
+  assert study.taught.counts[critiques.NO_SCORE] == forgotten > 0
+  assert study.taught.counts[critiques.REFINED] == len(criticised) - forgotten > 0
   useful = [row for part in study.taught.useful.values() for row in part]
   assert all(row.text == f"{row.prompt} Easily." for row in useful)
   jax.tree.map(np.testing.assert_array_equal, *(one.models["srt"].params for one in (study, again)))
