@@ -4,7 +4,7 @@ import contextlib
 import json
 import pathlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import chats
 import judge_server
@@ -12,6 +12,7 @@ import published
 import pytest
 import smollm2
 
+from pit_jax.feedback import endpoint
 from pit_jax.models import pure
 
 # (the contents of all turns, the model that is asked) → its reply; None: a message without a text.
@@ -20,10 +21,12 @@ MODELS = ["tiny", pytest.param("smollm2", marks=pytest.mark.smoke)]
 
 
 class Handler(judge_server.Handler):
-  """Replies as its server's script says."""
+  """Replies as its server's script says, and to probes with letters at random."""
 
   def behave(self, how, body):
-    said = self.server.reply([turn["content"] for turn in body["messages"]], body["model"])
+    contents = [turn["content"] for turn in body["messages"]]
+    is_probe = contents == [endpoint.PROBE]
+    said = random.randbytes(20).hex() if is_probe else self.server.reply(contents, body["model"])
     message = {"role": "assistant", "content": said}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     about = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"]}
@@ -52,11 +55,17 @@ def model(name: str, folder: pathlib.Path) -> pathlib.Path:
   return published.directory_of(folder / name, pure.language_model, words)
 
 
-def source(folder: pathlib.Path, rows: Sequence[dict]) -> str:
-  """Writes rows and returns them as a source of preferences."""
-  path = folder / "rows.jsonl"
+def source(folder: pathlib.Path, rows: Sequence[dict], name: str = "rows.jsonl") -> str:
+  """Writes rows into a file of a folder and returns them as a source of preferences."""
+  path = folder / name
   path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
   return f"jsonl:{path}"
+
+
+def problems(answers: Mapping[str, object]) -> list[dict]:
+  """Returns prompts with their right answers as rows, whose responses nobody reads."""
+  return [{"prompt": prompt, "chosen": "yes", "rejected": "no", "answer": answer}
+          for prompt, answer in answers.items()]  # fmt: skip
 
 
 def losses(workdir: pathlib.Path) -> dict[str, list[float]]:

@@ -59,6 +59,17 @@ def pytest_collection_modifyitems(config, items):
   items.sort(key=lambda item: item.path not in long)
 
 
+def pytest_terminal_summary(terminalreporter):
+  """Says what the commands of tests took that recorded it as the property `took`."""
+  ended = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+  told = [value for report in ended if report.when == "call"
+          for name, value in report.user_properties if name == "took"]  # fmt: skip
+  if told:
+    terminalreporter.section("what commands took")
+    for line in told:
+      terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def commands_alike():
   """Processes that tests start find the programs of the tests, whose options are the same."""
@@ -87,7 +98,9 @@ def room():
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
   """The directory with the public preference files; PIT_JAX_DATA names another one."""
-  directory = pathlib.Path(os.environ.get("PIT_JAX_DATA", ROOT.parent / "shared" / "data"))
+  import real_data
+
+  directory = real_data.DIRECTORY
   if not directory.is_dir():
     pytest.skip(f"{directory} is absent; set PIT_JAX_DATA to a directory with hh_harmless.jsonl.gz")
   return directory

@@ -93,9 +93,7 @@ def name(request):
 
 
 def configured(name, folder, url):
-  rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no", "answer": answer}
-          for prompt, answer in ANSWERS.items()]  # fmt: skip
-  source = chat_teacher.source(folder, rows)
+  source = chat_teacher.source(folder, chat_teacher.problems(ANSWERS))
   return tiny_run.config(
     "cot", "smollm2_135m_smoke", model__base=str(chat_teacher.model(name, folder)),
     model__lora__rank=4, data__source=source, data__rows=36, data__validation=0.3,

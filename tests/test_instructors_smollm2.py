@@ -3,10 +3,8 @@
 import math
 import random
 import re
-from unittest import mock
 
 import chat_teacher
-import judge_server
 import pytest
 import smollm2
 import tiny_run
@@ -20,6 +18,7 @@ pytestmark = pytest.mark.slow
 ASKED = "What is {} {} {}? Answer with the number alone."
 SUMS = [ASKED.format(a, "+", b) for a, b in zip(range(2, 9), range(3, 10), strict=True)]
 PRODUCTS = [ASKED.format(a, "*", b) for a in range(13, 18) for b in (27, 38, 46)]
+UNSURE = "I am not sure."
 
 
 def worth(question):
@@ -39,9 +38,9 @@ def right_answers(questions, answers):
   return [float(bool(found) and int(found[-1]) == worth(question)) for question, found in rows]
 
 
-def taught(body, server):
-  """An instructor by a script: like problems with other numbers; every fifth reply is none."""
-  request = exercises.read(body["messages"][-1]["content"])
+def reply(contents, _):
+  """Returns like problems with other numbers; every fifth reply has none."""
+  request = exercises.read(contents[-1])
   rng = random.Random(request.question)
   a, sign, b = re.search(r"(\d+) ([+*]) (\d+)", request.question).groups()
   made = []
@@ -49,16 +48,12 @@ def taught(body, server):
     numbers = [str(rng.randrange(10 ** (len(one) - 1) + 1, 10 ** len(one))) for one in (a, b)]
     question = ASKED.format(numbers[0], sign, numbers[1])
     made.append((question, f"{numbers[0]} {sign} {numbers[1]} = {worth(question)}"))
-  said = "I am not sure." if rng.random() < 0.2 else f"Here you are.\n\n{exercises.write(made)}"
-  choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
-  about = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"]}
-  return about | {"choices": [choice], "usage": {"total_tokens": 100}}
+  return UNSURE if rng.random() < 0.2 else f"Here you are.\n\n{exercises.write(made)}"
 
 
 def configured(folder, url):
-  rows = [{"prompt": prompt, "chosen": "yes", "rejected": "no", "answer": str(worth(prompt))}
-          for prompt in SUMS + PRODUCTS]  # fmt: skip
-  source = chat_teacher.source(folder, rows)
+  answers = {question: str(worth(question)) for question in SUMS + PRODUCTS}
+  source = chat_teacher.source(folder, chat_teacher.problems(answers))
   return tiny_run.config(
     "instructors", "smollm2_135m_smoke", model__base=str(smollm2.directory()), model__lora__rank=4,
     data__source=source, data__rows=None, data__validation=0.1, data__length_buckets=False,
@@ -73,7 +68,7 @@ def configured(folder, url):
 @pytest.mark.filterwarnings("ignore")
 def test_smollm2_learns_from_its_errors_and_no_request_is_paid_twice(tmp_path, monkeypatch):
   monkeypatch.setenv(endpoint.KEY, "none")
-  with judge_server.serving() as server, mock.patch.object(judge_server, "completion", taught):
+  with chat_teacher.replying(reply) as server:
     context = tiny_run.build(configured(tmp_path, server.url), tmp_path / "run")
     study = instructors.RECIPE.train(context)
     paid = len(server.bodies)
