@@ -314,6 +314,7 @@ def test_the_page_has_critics_pairs_and_claims(run, results):
   titles = [column.title for column in page.pipeline(results)]
   assert titles == ["Drafts", "Critics", "RL on pairs"]
   found, _ = page.said(results)
-  assert len(found) == 1 + len(CRITICS) + 3
+  # Of comparisons, and of what was measured beside them.
+  assert len(found) == 1 + len(CRITICS) + 4 + len(page._measured(results))
   text = (run / "report" / "report.html").read_text()
   assert "Merging critiques after a meta-critic" in text and "Pairs of critiques" in text
