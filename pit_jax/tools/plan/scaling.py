@@ -110,11 +110,11 @@ def write(title: str, axis: str, points: Sequence[Point], expected: float | int)
   growths = grown(points)
   parts = [title]
   for quantity, (_, unit) in QUANTITIES.items():
-    own = [one for one in growths if one.quantity == quantity]
-    columns = {"stage": lambda one: one.stage, "program": lambda one: one.program}
+    own = [vars(one) for one in growths if one.quantity == quantity]
+    columns = {name: lambda row, name=name: row[name] for name in ("stage", "program")}
     for i, point in enumerate(points):
-      columns[f"{point.at:,}"] = lambda one, i=i: _value(one.values[i])
-    columns["power"] = lambda one: cells.BLANK if one.power is None else f"{one.power:.2f}"
+      columns[f"{point.at:,}"] = lambda row, i=i: _value(row["values"][i])
+    columns["power"] = lambda row: cells.BLANK if row["power"] is None else f"{row['power']:.2f}"
     table = printed.grid(cells.select(quantity, "", own, columns, words=2))
     parts += ["", f"{quantity[0].upper()}{quantity[1:]}, {unit} of each chip, by {axis}", table]
   parts += ["", *_named(growths, expected)]
