@@ -53,7 +53,7 @@ def test_what_grows_faster_than_the_work_is_named_with_its_largest_arrays():
   assert faster == [("squared", "operations"), ("heavy", "working memory")]
   told = scaling.write("pit:1b", "tokens", points(), 1)
   assert "Faster than the work, which grows by a power of 1: 2" in told
-  assert "working memory of heavy in sft: 1.50; its largest arrays are f32[8589934592.0]" in told
+  assert "  working memory of heavy in sft: 1.50\n    1.00 GiB f32[8589934592.0]" in told
   assert "does not fit" in told
   assert max(map(len, told.splitlines())) <= 80
   # By chips the work of each is the same.

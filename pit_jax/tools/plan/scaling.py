@@ -126,15 +126,14 @@ def _value(value: float | None) -> str:
 
 
 def _named(growths: Sequence[Growth], expected: float | int) -> Iterator[str]:
-  """Yields what grows faster than its work, a line each, with the largest arrays."""
+  """Yields what grows faster than its work; memory with the largest arrays of its program."""
   named = faster(growths, expected)
   yield f"Faster than the work, which grows by a power of {expected:g}: {len(named) or 'nothing'}"
   for one in named:
-    arrays = ", ".join(
-      f"{shape} ({size / costs.GIB:.2f} GiB)" for size, shape, _ in one.largest[:3]
-    )
-    said = f"; its largest arrays are {arrays}" if one.quantity == "working memory" else ""
-    yield f"  {one.quantity} of {one.program} in {one.stage}: {one.power:.2f}{said}"
+    yield f"  {one.quantity} of {one.program} in {one.stage}: {one.power:.2f}"
+    if one.quantity == "working memory":
+      for size, shape, _ in one.largest[:3]:
+        yield f"    {size / costs.GIB:.2f} GiB {shape}"
 
 
 def draw(axis: str, points: Sequence[Point], is_wide: bool = True) -> matplotlib.figure.Figure:
