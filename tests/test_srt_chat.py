@@ -33,7 +33,7 @@ def reply(contents, _):
   return f"**Weaknesses:** it is long\n{score}Changes: say less\nBetter answer: {question} Easily."
 
 
-@pytest.fixture(params=["tiny", pytest.param("smollm2", marks=pytest.mark.slow)])
+@pytest.fixture(params=chat_teacher.MODELS)
 def model(request, tmp_path):
   """The directory of a chat model."""
   return chat_teacher.model(request.param, tmp_path)
