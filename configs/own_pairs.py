@@ -7,9 +7,9 @@ python launch/train.py --config=configs/own_pairs.py:smollm2_135m --workdir=runs
 
 import ml_collections
 
-from pit_jax.configs import common
+from pit_jax.configs import chat, common
 
-SIZES = ("smollm2_135m", "smollm2_135m_smoke")
+SIZES = chat.SIZES
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:

@@ -10,9 +10,9 @@ accelerator; `smollm2_135m_smoke` shows on two CPU cores that every part works, 
 
 import ml_collections
 
-from pit_jax.configs import common, pit
+from pit_jax.configs import chat, common, pit
 
-SIZES = ("smollm2_135m", "smollm2_135m_smoke")
+SIZES = chat.SIZES
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:

@@ -10,9 +10,9 @@ The judge `program` is that by which preferences were drawn, and no model sees w
 
 import ml_collections
 
-from pit_jax.configs import common, pit_hh
+from pit_jax.configs import chat, common, pit_hh
 
-SIZES = ("smollm2_135m", "smollm2_135m_smoke")
+SIZES = chat.SIZES
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:

@@ -24,9 +24,9 @@ every part works.
 
 import ml_collections
 
-from pit_jax.configs import common, rlaif
+from pit_jax.configs import chat, common, rlaif
 
-SIZES = ("smollm2_135m", "smollm2_135m_smoke")
+SIZES = chat.SIZES
 TEACHERS = "alpacaeval_teachers.jsonl.gz"
 ANNOTATED = "alpacaeval_gpt4_preferences.jsonl.gz"
 

@@ -14,9 +14,9 @@ cores, so that it can show nothing but that every part works.
 
 import ml_collections
 
-from pit_jax.configs import common, salmon
+from pit_jax.configs import chat, common, salmon
 
-SIZES = ("smollm2_135m", "smollm2_135m_smoke")
+SIZES = chat.SIZES
 
 
 def get_config(size: str = "smollm2_135m") -> ml_collections.ConfigDict:
