@@ -79,6 +79,7 @@ def test_a_line_for_each_program_is_drawn():
 @pytest.mark.parametrize(
   ("flags", "said"),
   [
+    (["--scaling", "--lengths=1024"], "--scaling: nothing grows at one point; give two --lengths"),
     (["--scaling", "--suggest"], "--scaling and --suggest plan different runs"),
     (["--scaling", "--lengths=4096,1024"], "give each length once, the shortest first"),
     (["--scaling", "--lengths=1"], "use a whole number, 2 or more"),

@@ -10,8 +10,9 @@ rematerialisation with which the run is fastest of those that fit, and says how 
 `tpu-plan`, on Linux. It exits with 1 where something does not fit. Two slices are
 `--topology=2*v5e:16x16 --config.mesh.slices=2`; the links between them are counted as if they were
 as fast as those within. `--scaling` plans with one row for each chip, at `--lengths` of prompt and
-response together on the topology, and at the first of these on `--topologies`, and names what grows
-faster than its work. There is no plan for CPUs and GPUs: `pit bench` measures this machine.
+response together on the topology, and at the first of these on `--topologies`; it names what grows
+faster than its work, and exits with 0 whatever does not fit. There is no plan for CPUs and GPUs:
+`pit bench` measures this machine.
 """
 
 import argparse
@@ -116,24 +117,27 @@ def _suggest(options: argparse.Namespace, title: str, *asked: Any) -> bool:
 def _scale(options: argparse.Namespace, name: str, file: pathlib.Path, *asked: Any) -> bool:
   """Prints and writes how costs grow by either axis; it fits, whatever does not."""
   from pit_jax.report import plots
-  from pit_jax.tools.plan import compiled, scaling
+  from pit_jax.tools.plan import compiled, planning, scaling
 
   config, recipe, devices, rows, compile = asked
-  # length, topology → of both axes, each of which is planned once.
   first = options.lengths[0]
+  by_chips = {len(there): there for there in map(compiled.devices, options.topologies)}
+  if len(by_chips) < len(options.topologies):
+    raise ValueError("--topologies: two have as many chips; name topologies of different sizes")
+
+  # Axis → where on it, and the length and devices that are planned there.
   wanted = {
-    "tokens": [(length, options.topology, length) for length in options.lengths],
-    "chips": [(None, one, first) for one in options.topologies],
+    "tokens": [(length, length, devices) for length in options.lengths],
+    "chips": [(chips, first, by_chips[chips]) for chips in sorted(by_chips)],
   }
   for axis, points in wanted.items():
-    measured = []
-    for at, topology, length in points:
-      there = devices if topology == options.topology else compiled.devices(topology)
-      _say(f"{length:,} tokens on {topology}")
-      planned = scaling.measure(config, recipe, there, length, rows, options.stages, compile)
-      measured.append(scaling.Point(at or len(there), planned))
-    if len(measured) < 2:
+    if len(points) < 2:  # nothing grows
       continue
+    measured = []
+    for at, length, there in points:
+      _say(f"{length:,} tokens on {planning.size_of(there)}")
+      planned = scaling.measure(config, recipe, there, length, rows, options.stages, compile)
+      measured.append(scaling.Point(at, planned))
 
     where = f"on {options.topology}" if axis == "tokens" else f"at {first:,} tokens"
     table = scaling.write(f"{name} {where}, a row a chip", axis, measured, int(axis == "tokens"))
@@ -177,6 +181,8 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
       raise ValueError(f"--{flag}={wrong[0]} is no topology of TPUs; {ALLOWED}")
   if options.scaling and options.suggest:
     raise ValueError("--scaling and --suggest plan different runs; give one of them")
+  if options.scaling and max(len(options.lengths), len(options.topologies)) < 2:
+    raise ValueError("--scaling: nothing grows at one point; give two --lengths or --topologies")
 
   return options, values
 

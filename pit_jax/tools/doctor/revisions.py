@@ -188,12 +188,6 @@ def _weighed(share: estimates.Estimate) -> tuple[str, str]:
 
 
 def write(path: str, pairs: Sequence[rows.Preference], found: Revised) -> None:
-  """Writes the pairs that MARV keeps as JSON lines that can be trained on.
-
-  Raises:
-    ValueError: none is kept.
-  """
-  if not found.kept.size:
-    raise ValueError(f"of {found.places.size} pairs MARV keeps none; {path} is not written")
+  """Writes the pairs that MARV keeps as JSON lines that can be trained on; none are no line."""
   lines = (json.dumps(rows.written(pairs[place]), ensure_ascii=False) for place in found.kept)
   pathlib.Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
