@@ -38,6 +38,8 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.critique = srt_config.critique()
   # Of `feedback.writers`, who criticises the drafts of references that are "policy+critique".
   config.critic = ""
+  # Trains pit_uncriticised too, the improver that neither learns from critiques nor is shown any.
+  config.uncriticised = False
   # Trains pit_first_only, pit_second_only and rlhf_longer too, the improvers that something
   # else than R_PIT rewards, pit_single_term and pit_rp_difference, and improver_dpo, without RL.
   config.ablations = False

@@ -2,8 +2,8 @@
 
 python launch/train.py --config=configs/pit_critique.py:tiny --workdir=runs/criticised
 
-As `pit`, and the second stage of the curriculum has drafts with what a critic says of them; the
-same without is --config.curriculum[1].references='("policy",)'.
+As `pit`, and the second stage of the curriculum has drafts with what a critic says of them. Beside
+it an improver is trained that never sees a critique.
 """
 
 import ml_collections
@@ -16,6 +16,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config = pit.get_config(size).unlock()
   config.curriculum[1].references = ("policy+critique",)
   config.critic = "critic"
+  config.uncriticised = True
   config.feedback = ml_collections.ConfigDict({
     "writers": {"critic": {"kind": "corrector", "misses": 0.1, "invents": 0.05, "right": 0.9}},
   })  # fmt: skip

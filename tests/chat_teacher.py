@@ -1,7 +1,9 @@
 """A teacher behind an endpoint, by a script, and the chat models that tests have learn from it."""
 
+import collections
 import contextlib
 import json
+import math
 import pathlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +16,7 @@ import smollm2
 
 from pit_jax.feedback import endpoint
 from pit_jax.models import pure
+from pit_jax.run import context as contexts
 
 # (the contents of all turns, the model that is asked) → its reply; None: a message without a text.
 Reply = Callable[[list[str], str], str | None]
@@ -60,6 +63,22 @@ def source(folder: pathlib.Path, rows: Sequence[dict], name: str = "rows.jsonl")
   path = folder / name
   path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
   return f"jsonl:{path}"
+
+
+def within_ceilings(context: contexts.Context, bodies: Sequence[dict]) -> int:
+  """Returns how many requests there were, no more of any model than the run says before."""
+  rows = {name: len(rows) for name, rows in context.rows.folds.items()}
+  ceilings = collections.Counter()
+  for one in context.recipe.asks(context.config, rows):
+    section = context.config.feedback[one.part][one.name]
+    if section.kind == "endpoint":
+      ceilings[section.model] += math.inf if one.count is None else one.count
+  asked = collections.Counter(
+    body["model"] for body in bodies if body["messages"][0]["content"] != endpoint.PROBE
+  )
+  assert asked.keys() <= ceilings.keys()
+  assert all(0 < asked[model] <= ceilings[model] for model in asked)
+  return len(bodies)
 
 
 def problems(answers: Mapping[str, object]) -> list[dict]:

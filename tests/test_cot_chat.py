@@ -120,7 +120,7 @@ def test_a_chat_model_learns_of_right_and_wrong_rationales(name, tmp_path, monke
       context = tiny_run.build(config, run)
       assert context.models.inference.response_length == 24  # whatever rows say beside prompts
       study = cot.RECIPE.train(context)
-    asked = len(server.bodies)
+    asked = chat_teacher.within_ceilings(context, server.bodies)
     again = cot.RECIPE.train(tiny_run.build(config, run))
     assert len(server.bodies) == asked, "who was taught reads replies back"
 

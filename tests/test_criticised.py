@@ -4,14 +4,16 @@ import dataclasses
 import json
 
 import chats
+import jax
 import numpy as np
 import pytest
 import tiny_run
 
+from pit_jax import parallel
 from pit_jax.data import chat, critiques, encode, template
 from pit_jax.recipes import pit, running
 from pit_jax.recipes.pit import criticised, curriculum, diagram, subject
-from pit_jax.run import checks
+from pit_jax.run import checks, workdirs
 from pit_jax.stages import rl
 from pit_jax.types import Prompts
 
@@ -86,6 +88,50 @@ def test_the_gap_reward_sees_drafts_alone(trained):
   assert questions == fold.prompts * 2 and references == drafts * 2
 
 
+def test_beside_it_an_improver_is_trained_that_never_sees_a_critique(trained):
+  context, seen, models = trained
+  shown = [words(context, seen[f"pit_uncriticised_{name}"][0][0][:]) for name in ("data", "policy")]
+  assert all("Draft: " in text and "Feedback:" not in text for texts in shown for text in texts)
+  # The same drafts, in the same order.
+  told = words(context, seen["pit_policy"][0][0][:])
+  assert [text.split("\nFeedback:")[0] + "\nBetter:" for text in told] == shown[1]
+  stages = context.config.curriculum
+  plain = curriculum.uncriticised(stages)
+  assert [stage.references for stage in plain] == [
+    ("dataset.rejected", "dataset.chosen"), ("policy",),
+  ]  # fmt: skip
+  assert [stage.steps for stage in plain] == [stage.steps for stage in stages]
+  assert stages[1].references == (criticised.SOURCE,), "the run's own stay"
+  # They imitate as many rows for as many steps, and are other models.
+  assert models.uncriticised.facts["steps"] == models.improver.facts["steps"]
+  first, second = (jax.tree.leaves(one.params)[0] for one in (models.improver, models.uncriticised))
+  assert not np.array_equal(first, second)
+
+
+def test_it_may_be_trained_when_the_rest_is_finished(trained):
+  context, _, _ = trained
+  assert not workdirs.is_new(config(uncriticised=False), context.workdir)
+  assert not [stage for stage in pit.RECIPE.stages(config(uncriticised=False))
+              if "uncriticised" in stage.name]  # fmt: skip
+
+
+def test_what_is_said_of_a_draft_changes_no_reward(trained):
+  context, seen, models = trained
+  (table, rewards), _, _ = seen["pit_policy"]
+  asked = context.rows.fold("rl").prompts[:8]
+  drafts = [row["draft"] for row in made(context, "critiques")][:8]
+  answers = [f"{draft} Thanks !" for draft in drafts]
+  told = table[np.arange(8)]
+  assert sum("Feedback:" in text for text in words(context, told)) > 0
+
+  (_, score) = rewards["gap"]
+  batch = parallel.put_batch((told, context.models.inference.responses(answers)), context.mesh)
+  found = np.asarray(score(np.arange(8), *batch))
+  reward = models.gap_rewards["pit"]
+  expected = reward.gaps(asked, answers, drafts) + reward.facts["shift"]
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_held_out_drafts_are_improved_with_their_critiques(trained):
   context, _, models = trained
   run = subject.of_run(context, models)
@@ -104,6 +150,9 @@ def test_a_run_ends_in_a_page_that_compares_a_critique_with_a_second_round(train
   assert {
     ("pit_critique", "pit"),
     ("pit_critique", "pit_again"),
+    ("pit_critique", "pit_uncriticised"),
+    ("pit_critique", "pit_uncriticised_again"),
+    ("pit_uncriticised", "original"),
     ("pit_again", "original"),
   } <= pairs
   page = (context.workdir / "report" / "report.html").read_text()
@@ -146,6 +195,11 @@ def test_critiques_are_asked_for_where_a_stage_shows_them(trained):
   said, rows = criticised.asked(context, "critiques", context.rows.fold("rl").prompts, drafts)
   assert all(text.startswith("Weak: ") and "Better" not in text for text in said)
   assert rows.hash and dataclasses.asdict(rows)["name"] == "rows/critiques"
+
+
+def test_an_improver_without_critiques_is_beside_one_with_them():
+  with pytest.raises(ValueError, match="uncriticised=True, and no stage of the curriculum has ref"):
+    checks.values(tiny_run.config("pit", uncriticised=True), pit.RECIPE)
 
 
 @pytest.mark.parametrize(

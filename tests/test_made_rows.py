@@ -67,6 +67,25 @@ def test_an_empty_set_of_rows_is_one(context):
   assert made_rows.once(context, "rows/none", list).rows == []
 
 
+@pytest.mark.parametrize(
+  "wanted",
+  [
+    ROWS[:1],
+    [*ROWS, ROWS[0]],
+    ROWS[::-1],
+    [{"prompt": "a\u2028b"}, {"prompt": "d"}],
+    [{"prompt": "a\u2028b"}, {"prompt": "c", "draft": ""}],
+  ],
+)
+def test_rows_of_other_texts_are_refused(context, wanted):
+  made = made_rows.once(context, "rows/labels", lambda: ROWS)
+  made_rows.check_of(made, ROWS, "labels of other texts")
+  made_rows.check_of(made, [{"prompt": row["prompt"]} for row in ROWS], "labels of other texts")
+  said = r"^rows/labels\.jsonl holds labels of other texts; remove it, and they are made again$"
+  with pytest.raises(ValueError, match=said):
+    made_rows.check_of(made, wanted, "labels of other texts")
+
+
 def test_a_stage_whose_rows_were_changed_is_refused(finished_run, copied):
   path = copied.workdir / "references" / "policy.jsonl"
   before = hashlib.sha256(path.read_bytes()).hexdigest()[:16]

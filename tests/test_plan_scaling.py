@@ -84,6 +84,10 @@ def test_a_line_for_each_program_is_drawn():
     (["--scaling", "--lengths=4096,1024"], "give each length once, the shortest first"),
     (["--scaling", "--lengths=1"], "use a whole number, 2 or more"),
     (["--scaling", "--topologies=v5e:8x8,h100"], "--topologies=h100 is no topology of TPUs"),
+    (
+      ["--scaling", "--topologies=v5e:8x8,2*v6e:8x8"],
+      "--topologies: v5e and v6e differ in more than their number; name one kind",
+    ),
   ],
 )
 def test_what_cannot_be_planned_is_refused(flags, said, capsys):

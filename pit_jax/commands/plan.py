@@ -179,6 +179,10 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   for flag, named in (("topology", [options.topology]), ("topologies", options.topologies)):
     if wrong := [one for one in named if not TOPOLOGY.fullmatch(one)]:
       raise ValueError(f"--{flag}={wrong[0]} is no topology of TPUs; {ALLOWED}")
+  kinds = {name.partition(":")[0].rpartition("*")[2] for name in options.topologies}
+  if len(kinds) > 1:
+    several = " and ".join(sorted(kinds))
+    raise ValueError(f"--topologies: {several} differ in more than their number; name one kind")
   if options.scaling and options.suggest:
     raise ValueError("--scaling and --suggest plan different runs; give one of them")
   if options.scaling and max(len(options.lengths), len(options.topologies)) < 2:

@@ -77,10 +77,30 @@ class Estimate:
     cost = f", cost ≤{_amount(self.cost)}" if self.cost else ""
     taken = f"~{_short(self.read)} tokens in, ≤{_short(round(_up(self.written)))} out"
     requests = f"{_whole(self.requests)} request{'s' if self.requests != 1 else ''}"
-    text = f": {requests}{kept}, {taken}{cost}"
-    room = progress.WIDTH - len(text)
-    fitting = [name for name in who if len(name) <= room]
-    return f"{fitting[0] if fitting else f'{who[-1][: room - 1]}…'}{text}"
+    return titled(who, f": {requests}{kept}, {taken}{cost}")
+
+
+def titled(who: Sequence[str], text: str) -> str:
+  """Returns a line about somebody: of the names the first that has room, or the last, cut."""
+  room = progress.WIDTH - len(text)
+  fitting = [name for name in who if len(name) <= room]
+  return f"{fitting[0] if fitting else f'{who[-1][: room - 1]}…'}{text}"
+
+
+def ceiling(
+  requests: int, max_tokens: int, output_price: float | int, *, is_open: bool = False
+) -> str:
+  """Returns what so many requests take at most, in words; `is_open`: more may follow from replies.
+
+  What they read is known once they are written.
+  """
+  if not requests:
+    return "as many requests as replies ask for"
+  written = requests * max_tokens
+  cost = price(0, written, 0, output_price)
+  more = ", and what follows" if is_open else ""
+  replies = f"replies ≤{_short(round(_up(written)))} tokens{f' (≤{_amount(cost)})' if cost else ''}"
+  return f"≤{_whole(requests)} requests{more}, {replies}"
 
 
 def price(read: int, written: int, input_price: float | int, output_price: float | int) -> float:

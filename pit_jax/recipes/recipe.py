@@ -4,12 +4,13 @@ import dataclasses
 import importlib
 import importlib.util
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
 from pit_jax import ranges
+from pit_jax.feedback import ceilings
 from pit_jax.report import presentation
 from pit_jax.run import kinds
 
@@ -47,6 +48,8 @@ class Recipe:
     allowed: key of a configuration that no other recipe has → what it may be; in
       "curriculum[].steps" it is one of every section of a tuple.
     problems: configuration → what is wrong with its values together.
+    asks: (configuration, rows of every fold, those held out as many as are evaluated) → what a run
+      asks of writers and raters of the section `feedback`, at most.
     own_texts: whether models write, and learn, texts that the data know nothing of; their responses
       then have as many tokens as data.max_response_length says, however short the data's are.
     run: (configuration, workdir) → None; for a recipe whose run is not to train, export and report.
@@ -68,6 +71,9 @@ class Recipe:
   )
   allowed: Mapping[str, ranges.Range] = dataclasses.field(default_factory=dict)
   problems: Callable[[ml_collections.ConfigDict], Iterator[str]] = lambda config: iter(())
+  asks: Callable[[ml_collections.ConfigDict, ceilings.Rows], Iterable[ceilings.Asked]] = (
+    lambda config, rows: ()
+  )
   own_texts: bool = False
   run: Callable[[ml_collections.ConfigDict, pathlib.Path], None] | None = None
 

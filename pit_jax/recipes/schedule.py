@@ -8,6 +8,7 @@ import ml_collections
 
 from pit_jax.data import preferences
 from pit_jax.evaluate.experiments import length
+from pit_jax.feedback import ceilings
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds
 
@@ -76,7 +77,7 @@ def announced(context: contexts.Context) -> contexts.Context:
   rows = {name: len(part) for name, part in context.rows.folds.items()}
   planned = stages(context.config, context.recipe, rows)
   work = {row.name: (row.kind, row.steps, row.passes * row.batch_size) for row in planned}
-  said = [*lines(rows, planned), *_models(context)]
+  said = [*lines(rows, planned), *_models(context), *asked(context.config, context.recipe, rows)]
   return context.announced(said, work, _evaluation(context))
 
 
@@ -106,6 +107,15 @@ def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
       f"stage {stage.name}: {stage.steps:,} {stage.unit} of {stage.batch_size:,} rows, "
       f"{epochs:.3g} times {of}"
     )
+
+
+def asked(
+  config: ml_collections.ConfigDict, recipe: kinds.Method, rows: Mapping[str, int]
+) -> Iterator[str]:
+  """Yields what a run asks of endpoints, a line of text for each; see `stages`."""
+  if evaluation := config.get("evaluation"):
+    rows = {**rows, preferences.HELD_OUT: min(rows[preferences.HELD_OUT], evaluation.prompts)}
+  yield from ceilings.lines(config, recipe.asks(config, rows))
 
 
 def _models(context: contexts.Context) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import ml_collections
@@ -79,6 +79,9 @@ class Method(Protocol):
 
   def problems(self, config: ml_collections.ConfigDict) -> Iterator[str]:
     """Yields what is wrong with a configuration beside its sections."""
+
+  def asks(self, config: ml_collections.ConfigDict, rows: Mapping[str, int]) -> Iterable[Any]:
+    """Returns what a run asks of writers and raters at most, with so many rows of each fold."""
 
 
 def sections(config: ml_collections.ConfigDict) -> list[str]:

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pit_jax import hosts
@@ -71,6 +71,21 @@ def once(
     ) from error
 
   return MadeRows(name, rows, hashlib.sha256(content).hexdigest()[:16])
+
+
+def check_of(made: MadeRows, wanted: Sequence[Mapping[str, Any]], what: str) -> None:
+  """Raises a ValueError for rows that are not of these texts, in their order.
+
+  Args:
+    made: the rows.
+    wanted: what each of them has to say in the fields that are named, as JSON holds it.
+    what: they are, and of what else, in words: "completions of other prompts".
+  """
+  told = zip(wanted, made.rows, strict=False)
+  if len(made.rows) != len(wanted) or any(
+    {key: row.get(key) for key in one} != dict(one) for one, row in told
+  ):
+    raise ValueError(f"{made.name}.jsonl holds {what}; remove it, and they are made again")
 
 
 def depending(context: contexts.Context, *made: MadeRows) -> contexts.Context:

@@ -17,11 +17,11 @@ from pit_jax.training import flight, timing
 
 # Parts of a configuration on which nothing depends that is trained, but for the rounding of other
 # devices: a run continues under other ones, and a finished run is evaluated anew. Of the models,
-# `ablations` says which further ones are trained.
+# `ablations` and `uncriticised` say which further ones are trained.
 CHANGEABLE = (
   "ablations", "checkpoints", "compilation", "data.cache", "evaluation", "log_every",
   "log_every_rl", "mesh", "model.attention", "model.offload", "model.remat", "profile", "recorder",
-  "save_every", "save_every_rl", "wandb",
+  "save_every", "save_every_rl", "uncriticised", "wandb",
 )  # fmt: skip
 CONFIG = "config.json"  # below a workdir: the configuration of its run
 NO_CACHE = "none"  # of compilation.cache

@@ -127,12 +127,8 @@ def criticised(
       }
 
   made = made_rows.once(context, f"rows/{name}", make)
-  if [[row["prompt"], row["draft"]] for row in made.rows] != [
-    [conversations.write(prompt), draft] for prompt, draft in asked
-  ]:
-    raise ValueError(
-      f"{made.name}.jsonl holds critiques of other drafts; remove it, and they are made again"
-    )
+  wanted = [{"prompt": conversations.write(prompt), "draft": draft} for prompt, draft in asked]
+  made_rows.check_of(made, wanted, "critiques of other drafts")
 
   rows = iter(made.rows)
   parts = {

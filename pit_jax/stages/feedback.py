@@ -81,10 +81,8 @@ def completions(
       }
 
   made = made_rows.once(context, f"rows/{name}", make)
-  if made.column("prompt") != [conversations.write(prompt) for prompt in prompts]:
-    raise ValueError(
-      f"{made.name}.jsonl holds completions of other prompts; remove it, and they are made again"
-    )
+  wanted = [{"prompt": conversations.write(prompt)} for prompt in prompts]
+  made_rows.check_of(made, wanted, "completions of other prompts")
   failures = collections.Counter(row["failure"] for row in made.rows if "failure" in row)
   check_share(context, f"writer {writer.name}", "prompts", failures, len(prompts), most_failed)
 

@@ -191,13 +191,7 @@ def _check(
   most_failed: float | int,
 ) -> None:
   """Raises a ValueError for rows of other pairs, or of which too many failed."""
-  told = zip(map(_known, pairs), made.rows, strict=False)
-  if len(made.rows) != len(pairs) or any(
-    {key: row[key] for key in known} != known for known, row in told
-  ):
-    raise ValueError(
-      f"{made.name}.jsonl holds revisions of other pairs; remove it, and they are made again"
-    )
+  made_rows.check_of(made, [*map(_known, pairs)], "revisions of other pairs")
   count = sum(len(own) for row in made.rows for side in SIDES for own in row["revisions"][side])
   share = (_failures(made), count, most_failed)
   feedback.check_share(context, "revisers", "revisions", *share)

@@ -79,11 +79,8 @@ def rewritten(
     return _made(context, name, asked, judge, writer, shown, written_by, harmless, temperature)
 
   made = made_rows.once(context, f"rows/{name}", make)
-  same = [[conversations.write(prompt), text] for prompt, text in asked]
-  if [[row["prompt"], row["response"]] for row in made.rows] != same:
-    raise ValueError(
-      f"{made.name}.jsonl holds rewritings of other answers; remove it, and they are made again"
-    )
+  wanted = [{"prompt": conversations.write(prompt), "response": text} for prompt, text in asked]
+  made_rows.check_of(made, wanted, "rewritings of other answers")
 
   reasons = collections.Counter(row["failure"] for row in made.rows if "failure" in row)
   unwritten = {why: n for why, n in reasons.items() if why not in (UNMENDED, SAME)}

@@ -200,20 +200,9 @@ def replies(
       for name in asked
     }
     for name, rows in own.items():
-      _check_same(rows, asked[name].facts)
+      made_rows.check_of(rows, asked[name].facts, "replies to other texts")
     made.append(own)
   return made
-
-
-def _check_same(made: made_rows.MadeRows, facts: Sequence[Mapping[str, Any]]) -> None:
-  """Raises a ValueError for rows that are no replies about these facts."""
-  told = zip(facts, made.rows, strict=False)
-  if len(made.rows) != len(facts) or any(
-    {key: row.get(key) for key in fact} != dict(fact) for fact, row in told
-  ):
-    raise ValueError(
-      f"{made.name}.jsonl holds replies to other texts; remove it, and they are made again"
-    )
 
 
 def review(

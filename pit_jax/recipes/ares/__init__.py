@@ -128,6 +128,7 @@ RECIPE = recipe.Recipe(
   },
   subject=of_run,
   problems=arms.problems,
+  asks=arms.asks,
   allowed=arms.ALLOWED,
   own_texts=True,
   headline=(arms.ARES, arms.CORRECTED),

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import ml_collections
 
 from pit_jax import ranges
+from pit_jax.data import preferences
 from pit_jax.evaluate import subject
-from pit_jax.feedback import sentence_scores
+from pit_jax.feedback import ceilings, sentence_scores
 from pit_jax.recipes.ares import rewards
 from pit_jax.run import kinds
 from pit_jax.stages import rewards as named_rewards
@@ -72,6 +73,28 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
       kinds.Stage(corrected(half), "correct", kept=kept),
     ]
   return planned
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what writers are asked; see `recipe.Recipe.asks`.
+
+  An answer of RL is a request, at whose end a batch is shown, and so is one of each system that is
+  evaluated.
+  """
+  c = config.ares
+  sampled = config.rl.steps * config.rl.batch_size
+  shown = config.rl.batch_size * (len(ARRANGED) + len(HALVES))
+  evaluated = rows[preferences.HELD_OUT] * len(ABOUT)
+  scored = sampled * (len(ARRANGED) + 1) + shown + evaluated
+  # CORRECTED has as many more as RL has answers; the rounds of TWICE share what validates.
+  once = ceilings.prompts(rows, config.correct.fold)
+  validating = once - sum(rows[fold] for fold in preferences.folds_in(config.correct.fold))
+  corrected = once * 3 + validating + sampled
+  return [
+    ceilings.Asked("writers", c.author, ceilings.prompts(rows, config.sft.fold)),
+    ceilings.Asked("writers", c.teacher, scored),
+    ceilings.Asked("writers", c.corrector, corrected),
+  ]
 
 
 def compared() -> list[tuple[str, str]]:

@@ -145,6 +145,7 @@ RECIPE = recipe.Recipe(
   exported=exported,
   subject=of_run,
   problems=arms.problems,
+  asks=arms.asks,
   allowed=arms.ALLOWED,
   own_texts=True,
   headline=(arms.DPO, arms.BOTH),

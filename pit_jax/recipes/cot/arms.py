@@ -11,7 +11,7 @@ import ml_collections
 from pit_jax import ranges
 from pit_jax.data import conversations, critiques
 from pit_jax.evaluate import subject
-from pit_jax.feedback import factories, named
+from pit_jax.feedback import ceilings, factories, named
 from pit_jax.losses import preference
 from pit_jax.run import kinds
 
@@ -108,6 +108,13 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
     kept = (*kept, "language")
   rejection = kinds.Stage(REJECTION, "sft", fold=config.dpo.fold, kept=kept)
   return [*planned, rejection, kinds.Stage(REWARD, "reward", kept=(*kept, "language"))]
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what writers are asked; see `recipe.Recipe.asks`."""
+  count = ceilings.prompts(rows, config.sft.fold)
+  return [ceilings.Asked("writers", name, count) for name in (config.cot.answers,
+                                                              config.cot.teacher)]  # fmt: skip
 
 
 def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:

@@ -165,10 +165,8 @@ def sampled(context: contexts.Context, policy: Params) -> Sorted:
   places = [(part, row.prompt) for part in feedback.PARTS for row in getattr(asked, part)]
   questions = [prompt for _, prompt in places]
   made = made_rows.once(context, "rows/samples", lambda: _samples(context, policy, places))
-  if made.column("prompt") != [conversations.write(prompt) for prompt in questions]:
-    raise ValueError(
-      f"{made.name}.jsonl holds samples of other prompts; remove it, and they are made again"
-    )
+  wanted = [{"prompt": conversations.write(prompt)} for prompt in questions]
+  made_rows.check_of(made, wanted, "samples of other prompts")
 
   by_part = {part: [] for part in feedback.PARTS}
   counts = dict.fromkeys(("prompts", "both", "right", "wrong", "unknown", "pairs"), 0)

@@ -146,6 +146,7 @@ RECIPE = recipe.Recipe(
   },
   subject=of_run,
   problems=arms.problems,
+  asks=arms.asks,
   allowed=arms.ALLOWED,
   headline=(arms.HYBRID, arms.BASIC),
   page=page.PAGE,

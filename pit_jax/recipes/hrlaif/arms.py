@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from pit_jax import config_keys, ranges
-from pit_jax.feedback import factories, labels, named, router
+from pit_jax.feedback import ceilings, factories, labels, named, router
 from pit_jax.run import kinds
 from pit_jax.stages import rewards
 
@@ -66,6 +66,19 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
     planned.append(kinds.Stage(arm.system, "rl", kept=kept))
     kept = (*kept, "language")
   return planned
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what writers and raters are asked; see `recipe.Recipe.asks`."""
+  c = config.hrlaif
+  pairs = ceilings.prompts(rows, config.reward.fold)
+  mended = 2 * pairs if any(arm.rewritten for arm in of(config)) else 0  # both samples
+  return [
+    ceilings.Asked("writers", c.author, ceilings.prompts(rows, config.sft.fold)),
+    *(ceilings.Asked("raters", arm.rater, pairs, c.orders) for arm in of(config)),
+    ceilings.Asked("writers", c.rewriter, mended),
+    ceilings.Asked("raters", c.harm, mended, 2),
+  ]
 
 
 def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:

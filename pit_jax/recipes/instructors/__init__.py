@@ -198,6 +198,7 @@ RECIPE = recipe.Recipe(
   exported=exported,
   subject=of_run,
   problems=arms.problems,
+  asks=arms.asks,
   allowed=arms.ALLOWED,
   own_texts=True,
   headline=(arms.LE, arms.AUGMENTED),

@@ -10,7 +10,7 @@ import numpy as np
 
 from pit_jax import configurations, ranges
 from pit_jax.data import batches, conversations, preferences
-from pit_jax.feedback import exercises, factories, named
+from pit_jax.feedback import ceilings, exercises, factories, named
 from pit_jax.run import kinds
 from pit_jax.stages import feedback
 from pit_jax.statistics import nearest
@@ -99,6 +99,18 @@ def wanted(config: ml_collections.ConfigDict) -> tuple[int, int]:
   """Returns how many exercises of a round are trained on, and how many more validate."""
   count = config.instructors.exercises
   return count, max(1, math.ceil(count * config.data.validation))
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what writers are asked; see `recipe.Recipe.asks`."""
+  c = config.instructors
+  practised = ceilings.prompts(rows, config.practice.fold)
+  shown = min(practised, sum(wanted(config))) * c.rounds * len(of(config))
+  return [
+    ceilings.Asked("writers", c.author, ceilings.prompts(rows, config.sft.fold)),
+    ceilings.Asked("writers", c.other, practised),
+    ceilings.Asked("writers", c.instructor, shown),
+  ]
 
 
 def requests(

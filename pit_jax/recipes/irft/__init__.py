@@ -125,6 +125,7 @@ RECIPE = recipe.Recipe(
   exported=lambda policies: {"models": {"policy": policies["irft"].params}, "zero_point": None},
   subject=of_run,
   problems=lambda config: demonstrations.problems(config, ("dpo",)),
+  asks=demonstrations.asks,
   allowed=demonstrations.ALLOWED | {"irft.blocks": ranges.COUNT},
   headline=("irft", "sft"),
   page=page.PAGE,

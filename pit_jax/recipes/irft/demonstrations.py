@@ -8,7 +8,7 @@ import ml_collections
 from pit_jax import ranges
 from pit_jax.data import preferences
 from pit_jax.evaluate import subject
-from pit_jax.feedback import named, writers
+from pit_jax.feedback import ceilings, named, writers
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
 from pit_jax.stages import feedback
@@ -35,6 +35,12 @@ def completions(context: contexts.Context) -> feedback.Completions:
   asked = prompts(context, c.sft.fold)
   most_failed = c.demonstrations.most_failed
   return feedback.completions(context, "demonstrations", asked, expert, most_failed=most_failed)
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what the expert is asked; see `recipe.Recipe.asks`."""
+  count = ceilings.prompts(rows, config.sft.fold)
+  return [ceilings.Asked("writers", config.demonstrations.expert, count)]
 
 
 def over_samples(

@@ -229,6 +229,7 @@ RECIPE = recipe.Recipe(
   exported=measures.exported,
   subject=measures.of_run,
   problems=arms.problems,
+  asks=arms.asks,
   allowed=arms.ALLOWED,
   own_texts=True,
   headline=(arms.METHOD.revised, "revised_union"),

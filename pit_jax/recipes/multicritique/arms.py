@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import ml_collections
 
 from pit_jax import config_keys, ranges
+from pit_jax.data import preferences
+from pit_jax.feedback import ceilings
 from pit_jax.run import allowed, kinds
 from pit_jax.stages import rewards, unit_criticism
 
@@ -94,6 +96,26 @@ def of(config: ml_collections.ConfigDict) -> list[Arm]:
 def filters(config: ml_collections.ConfigDict) -> list[str]:
   """Returns the names of the sets of pairs that are told about."""
   return [ALL, MARV, RANDOM, *((BLIND, SHUFFLED) if config.multicritique.controls else ())]
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> Iterator[ceilings.Asked]:
+  """Yields what writers are asked; see `recipe.Recipe.asks`.
+
+  Of a meta-critic the critics' replies say how much.
+  """
+  c = config.multicritique
+  yield ceilings.Asked("writers", c.author, ceilings.prompts(rows, config.sft.fold))
+  folds = dict.fromkeys((config.tuning.fold, config.critic_reward.fold))
+  drafts = sum(ceilings.prompts(rows, fold) for fold in folds)
+  yield from (ceilings.Asked("writers", name, drafts) for name in c.critics)
+  yield ceilings.Asked("writers", c.meta, None)
+
+  # Critics are paired off, and each text of a pair is shown, and again to another draft.
+  pairs = ceilings.prompts(rows, config.critic_reward.fold) * (len(c.critics) // 2)
+  revisions = pairs * 2 * config.revision.samples * (2 if c.controls else 1)
+  yield from (ceilings.Asked("writers", name, revisions) for name in c.revisers)
+  held_out = rows[preferences.HELD_OUT] * len(of(config))
+  yield ceilings.Asked("writers", c.revisers[0], held_out)
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:

@@ -69,15 +69,21 @@ SAMPLING_KEPT = ("reward", "language", "language", "scalar")
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   """Returns the stages of both chains and, where they are asked for, of the ablations."""
   parts = {f"curriculum[{index}]": each for index, each in enumerate(config.curriculum)}
+  imitating = kinds.Stage(
+    "sft_improver", "sft", prompts=kinds.IMPROVER, kept=("initial", *rlhf.EARLIER)
+  )
   gap = kinds.Stage("gap_reward", "gap_reward", prompts=kinds.IMPROVER, kept=GAP_KEPT)
   planned = [
     *rlhf.stages(config),
-    kinds.Stage("sft_improver", "sft", prompts=kinds.IMPROVER, kept=("initial", *rlhf.EARLIER)),
+    imitating,
     gap,
     kinds.Stage("references", "rl", kind="sampling", kept=SAMPLING_KEPT),
     *_curriculum("pit", parts),
   ]
-
+  if config.uncriticised:
+    kept = (*imitating.kept, "language", "scalar", "language")  # M_PIT^SFT, R_PIT and M_PIT^RL
+    planned.append(dataclasses.replace(imitating, name="sft_improver_uncriticised", kept=kept))
+    planned += _curriculum("pit_uncriticised", parts)
   if not config.ablations:
     return planned
   planned.append(dataclasses.replace(gap, name=f"gap_reward_{gap_rewards.SINGLE_TERM}"))
@@ -175,6 +181,7 @@ RECIPE = recipe.Recipe(
     "ablation": ("--config.ablations=True", lambda config: config["ablations"]),
     "frontier": frontiers.NEED,
   },
+  asks=criticised.asks,
   allowed={"ablations": ranges.SWITCH, **curriculum.ALLOWED, **criticised.ALLOWED},
   problems=problems,
 )

@@ -66,6 +66,20 @@ STATED = (
     without=GAP,
   ),
   claims.Stated(
+    "pit_critique",
+    "pit_uncriticised",
+    "PIT with critiques improves drafts more than PIT without",
+    claims.EXPECTED,
+    without=GAP,
+  ),
+  claims.Stated(
+    "pit_critique",
+    "pit_uncriticised_again",
+    "it does more than two rounds of PIT without, for about as many tokens",
+    claims.EXPECTED,
+    without=GAP,
+  ),
+  claims.Stated(
     "pit",
     "original",
     "PIT improves answers also with each at its best temperature",

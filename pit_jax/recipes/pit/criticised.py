@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import ml_collections
 
-from pit_jax import ranges
+from pit_jax import parallel, ranges
 from pit_jax.data import conversations, critiques, encode, preferences, prompt_formats
-from pit_jax.feedback import named
+from pit_jax.feedback import ceilings, named
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import criticism, sft
+from pit_jax.stages import criticism, rl, sft
 
 SOURCE = "policy+critique"
-ALLOWED = {**criticism.ALLOWED, "critic": ranges.TEXT}
+ALLOWED = {**criticism.ALLOWED, "critic": ranges.TEXT, "uncriticised": ranges.SWITCH}
 
 
 def is_used(config: ml_collections.ConfigDict) -> bool:
@@ -35,11 +35,24 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     names = ", ".join(there) or "none"
     why = f" with references {SOURCE!r}" if is_used(config) else ""
     yield f"critic={config.critic!r}{why}; use a name of feedback.writers, which has {names}"
+  if config.uncriticised and not is_used(config):
+    yield (
+      f"uncriticised=True, and no stage of the curriculum has references {SOURCE!r}: pit itself is "
+      "shown no critique; leave it out, or name these references"
+    )
   if not [name for name in critiques.Form(config.critique.template).parts if name != "answer"]:
     yield (
       f"critique.template={config.critique.template!r} shows nothing beside a draft; give it "
       "weaknesses, a score or changes"
     )
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what the critic is asked; see `recipe.Recipe.asks`."""
+  if not is_used(config):
+    return []
+  drafts = sum(ceilings.prompts(rows, config[section].fold) for section in ("sft", "rl"))
+  return [ceilings.Asked("writers", config.critic, drafts + rows[preferences.HELD_OUT])]
 
 
 def asked(
@@ -115,6 +128,31 @@ def shown(
     else:
       asked_for.append(prompt_formats.Conversation(prompt, improver, (draft,)))
   return asked_for
+
+
+def unseen(
+  context: contexts.Context,
+  score: rl.RewardFn,
+  questions: Sequence[conversations.Prompt],
+  references: Sequence[str],
+) -> rl.RewardFn:
+  """Returns a reward that is shown each draft alone, whatever the improver is shown beside it.
+
+  Args:
+    context: of the run.
+    score: a reward of an improver.
+    questions: the texts of the stage's prompts.
+    references: what is to be improved, one for each.
+  """
+  settings = dataclasses.replace(context.rows.settings, over_long="cut")  # every row has its place
+  asked = settings.formats["improver"].conversations(questions, references)
+  table = encode.prompts(asked, settings, context.rows.tokens)
+
+  def alone(rows, _, responses):
+    shown = parallel.put_batch(table.padded(rows, table.widths), context.mesh)
+    return score(rows, shown, responses)
+
+  return alone
 
 
 @functools.cache

@@ -169,13 +169,16 @@ def run(
     feedback = [text for source in stage.references
                 for text in (said if source == criticised.SOURCE else silent)]  # fmt: skip
     shown = criticised.shown(settings, *stage_texts, feedback)
+    signal = gap_reward.signal(*stage_texts)
+    if any(feedback):
+      signal = criticised.unseen(context, signal, *stage_texts)
 
     # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
     learner = rl.run(
       context,
       f"{name}_{stage.name}",
       encode.prompts(shown, settings, context.rows.tokens),
-      rewards.chosen(context, stage_job, {"gap": gap_reward.signal(*stage_texts)}, *stage_texts),
+      rewards.chosen(context, stage_job, {"gap": signal}, *stage_texts),
       start=dataclasses.replace(learner, kl_coefficient=coefficient),
       reference=improver_sft,
       steps=stage.steps,
@@ -226,6 +229,16 @@ def _extra_metrics(
 def steps(stages: Sequence[ml_collections.ConfigDict]) -> int:
   """Returns the RL iterations of a curriculum."""
   return sum(stage.steps for stage in stages)
+
+
+def uncriticised(stages: Sequence[ml_collections.ConfigDict]) -> list[ml_collections.ConfigDict]:
+  """Returns the same stages with the drafts alone where critiques are shown beside them."""
+  plain = [stage.copy_and_resolve_references() for stage in stages]
+  for stage in plain:
+    stage.references = tuple(
+      "policy" if source == criticised.SOURCE else source for source in stage.references
+    )
+  return plain
 
 
 def singles(stages: Sequence[ml_collections.ConfigDict]) -> dict[str, list]:

@@ -29,6 +29,8 @@ SYSTEMS = {
   ),
   "pit_again": system("pit, after a second round", "#9fb58a"),
   "pit_critique": system("pit, shown what a critic says of the draft", "#5a7d3a"),
+  "pit_uncriticised": system("an improver that never saw a critique, on original", "#7a6a9d"),
+  "pit_uncriticised_again": system("pit_uncriticised, after a second round", "#a69bbd"),
   "self_refine": system("the policy prompted to revise", "#a84a4f"),
   "pit_rounds": system("all rounds of pit, with the stop rule", "#3f5f8a"),
   "self_refine_rounds": system("all rounds of self_refine", "#8c5d3e"),
@@ -44,6 +46,7 @@ TERMS = {
 }
 STAGES = {
   "sft_improver": "Fine-tuning of the improver",
+  "sft_improver_uncriticised": "Fine-tuning of the improver without critiques",
   "gap_reward": "Training of R_PIT",
   "dpo_improver": "DPO of the improver",
 }

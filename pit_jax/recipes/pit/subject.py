@@ -19,6 +19,8 @@ DIRECT = "improver_dpo"
 LONGER = "rlhf_longer"
 CRITICISED = "pit_critique"
 AGAIN = "pit_again"  # after two rounds, without the stop rule
+UNCRITICISED = "pit_uncriticised"  # and after two rounds of it:
+UNCRITICISED_AGAIN = "pit_uncriticised_again"
 LONGER_PAIR = "rlhf_longer_best_of_2"
 
 # Streams of noise beside those of evaluate/subject.py.
@@ -35,6 +37,7 @@ REFINEMENTS = 500
 NEXT_ROUND = 700
 CHOICES = 800
 CRITICISMS = 900
+PLAIN_ROUNDS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,10 @@ class Subject(subject.Subject):
       texts[CRITICISED] = self.with_critiques
       # A second round, which takes about as many tokens as a critique and a version.
       texts |= {AGAIN: self.made.texts[2]} if len(self.made.texts) > 2 else {}
+    if self.chain.uncriticised:
+      params = self.chain.uncriticised.params
+      texts[UNCRITICISED] = self.suite.improved(params, self.original, PLAIN_ROUNDS)
+      texts[UNCRITICISED_AGAIN] = self.suite.improved(params, texts[UNCRITICISED], PLAIN_ROUNDS + 1)
 
     return texts
 
@@ -147,7 +154,8 @@ class Subject(subject.Subject):
     pairs = [(name, "original") for name in built_on]
     pairs += [("original", "policy_sft"), ("original", "chosen"), ("pit", "improver_sft")]
     if CRITICISED in self.systems:
-      pairs += [(CRITICISED, other) for other in ("pit", AGAIN) if other in self.systems]
+      others = ("pit", AGAIN, UNCRITICISED, UNCRITICISED_AGAIN)
+      pairs += [(CRITICISED, other) for other in others if other in self.systems]
     return [*pairs, ("pit", "self_refine")] if self.refined else pairs
 
   @property

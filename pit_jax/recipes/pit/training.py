@@ -20,6 +20,7 @@ class Models:
   improver: trained.Trained  # M_PIT^RL
   # What else was trained, by system; empty unless it was asked for.
   ablations: dict[str, trained.Trained]
+  uncriticised: trained.Trained | None  # M_PIT^RL that never saw a critique, where it is asked for
   # What rewarded pit, and ablations of it that something else rewarded, by system.
   gap_rewards: dict[str, gap_rewards.GapReward]
 
@@ -31,7 +32,7 @@ def train(context: contexts.Context) -> Models:
   rl_fold = context.rows.fold(c.rl.fold)
   named_rewards.try_functions(context, "rl", rl_fold, ["gap"], is_improver=True)
   policy = policy_chain.train_policy(context)
-  improver_sft, context = _imitate(context)
+  improver_sft, context = _imitate(context, "sft_improver", criticised.is_used(c))
   start = improver_sft.params
 
   # A published R_P of another shape has no trunk to start from.
@@ -56,6 +57,14 @@ def train(context: contexts.Context) -> Models:
   rewards = {"pit": gap_rewards.of_model(context, gap_reward)}
   watch = frontier.watch(context, curriculum.steps(stages), start, drafts)
   pit = improver("pit", stages, gap_reward=rewards["pit"], watch=watch)
+  uncriticised = None
+  if c.uncriticised:
+    imitating, plain_context = _imitate(context, "sft_improver_uncriticised", is_told=False)
+    uncriticised = curriculum.run(
+      plain_context, "pit_uncriticised", rl_fold, curriculum.uncriticised(stages), job=c.rl,
+      improver_sft=imitating.params, gap_reward=rewards["pit"], from_policy=references,
+    )  # fmt: skip
+
   ablations = {}
 
   if c.ablations:
@@ -77,16 +86,18 @@ def train(context: contexts.Context) -> Models:
     how = {"reference": start, "job": c.dpo, "prompts": kinds.IMPROVER}
     ablations["improver_dpo"] = dpo.run(context, "dpo_improver", labelled, start=start, **how)
 
-  return Models(policy, improver_sft, gap_reward, pit, ablations, rewards)
+  return Models(policy, improver_sft, gap_reward, pit, ablations, uncriticised, rewards)
 
 
-def _imitate(context: contexts.Context) -> tuple[trained.Trained, contexts.Context]:
-  """Returns M_PIT^SFT, and the context of what follows it."""
+def _imitate(
+  context: contexts.Context, name: str, is_told: bool
+) -> tuple[trained.Trained, contexts.Context]:
+  """Returns M_PIT^SFT, told of every second draft what a critic says, and what follows' context."""
   job = context.config.sft
   fold = context.rows.fold(job.fold)
   how = {"start": context.initial_policy(), "job": job}
-  if not criticised.is_used(context.config):
-    return sft.run(context, "sft_improver", fold, prompts=kinds.IMPROVER, **how), context
+  if not is_told:
+    return sft.run(context, name, fold, prompts=kinds.IMPROVER, **how), context
   lessons, made = criticised.lessons(context, fold)
   context = made_rows.depending(context, made)
-  return sft.learn(context, "sft_improver", lessons, **how), context
+  return sft.learn(context, name, lessons, **how), context

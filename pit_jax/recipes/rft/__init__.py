@@ -235,6 +235,7 @@ RECIPE = recipe.Recipe(
   exported=lambda policies: {"models": {"policy": _last(policies).params}, "zero_point": None},
   subject=of_run,
   problems=problems,
+  asks=demonstrations.asks,
   allowed=demonstrations.ALLOWED | {"rft.rounds": ranges.COUNT},
   headline=("rft_1", "sft_longer"),
   page=page.PAGE,

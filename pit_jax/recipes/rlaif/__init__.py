@@ -163,6 +163,7 @@ RECIPE = recipe.Recipe(
   exported=lambda study: {"models": {"policy": study.policies["rlaif"].params}, "zero_point": None},
   subject=of_run,
   problems=arms.problems,
+  asks=arms.asks,
   allowed=arms.ALLOWED,
   headline=("rlaif", "sft_10"),
   page=page.PAGE,

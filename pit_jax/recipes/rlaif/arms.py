@@ -8,7 +8,7 @@ import ml_collections
 
 from pit_jax import config_keys, ranges
 from pit_jax.data import preferences
-from pit_jax.feedback import factories, labels, named
+from pit_jax.feedback import ceilings, factories, labels, named
 from pit_jax.run import kinds
 
 MATCHED = "rlaif_matched"
@@ -82,6 +82,18 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
     planned.append(kinds.Stage(arm.system, section, fold=fold, kept=kept))
 
   return planned
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what teachers and critics are asked; see `recipe.Recipe.asks`."""
+  c = config.rlaif
+  few, rest = (ceilings.prompts(rows, config[section].fold) for section in ("sft", "dpo"))
+  pairs = rest * (1 + len(c.rivals))
+  critics = [arm.critic for arm in of(config) if arm.critic]
+  return [
+    *(ceilings.Asked("writers", name, few + rest) for name in writers(config)),
+    *(ceilings.Asked("raters", name, pairs, c.orders) for name in critics),
+  ]
 
 
 def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:

@@ -181,6 +181,7 @@ RECIPE = recipe.Recipe(
   exported=exported,
   subject=measures.of_run,
   problems=problems,
+  asks=banks.asks,
   allowed=banks.ALLOWED,
   own_texts=True,
   headline=(banks.SALMON, "sft"),

@@ -7,9 +7,9 @@ from typing import Any
 import ml_collections
 
 from pit_jax import ranges
-from pit_jax.data import principles
+from pit_jax.data import preferences, principles
 from pit_jax.evaluate import subject
-from pit_jax.feedback import factories
+from pit_jax.feedback import ceilings, factories
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows, origin
 from pit_jax.tasks import synthetic
@@ -52,6 +52,17 @@ ALLOWED = {
   "salmon.improver": ranges.SWITCH,
   "salmon.pairs": ranges.COUNT,
 }
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what writer and judge are asked; see `recipe.Recipe.asks`."""
+  c = config.salmon
+  demonstrated = ceilings.prompts(rows, config.sft.fold) * (1 + c.instructed)
+  pairs = ceilings.prompts(rows, config.reward.fold) + min(rows[preferences.HELD_OUT], c.pairs)
+  return [
+    ceilings.Asked("writers", c.writer, demonstrated),
+    ceilings.Asked("raters", c.judge, pairs * len(read(config).principles), 2),
+  ]
 
 
 def read(config: ml_collections.ConfigDict) -> principles.Bank:

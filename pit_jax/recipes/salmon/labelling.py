@@ -144,8 +144,9 @@ def scores(
       f"rows/{name}_{principle.name}",
       functools.partial(_compared, context, judge, principle, columns, fits),
     )
-    if [(row["output_1"], row["output_2"]) for row in made.rows] != [pair[1:3] for pair in pairs]:
-      raise ValueError(f"{made.name}.jsonl is of other pairs; remove it, and it is made again")
+    wanted = [{"prompt": conversations.write(pair.prompt), "output_1": pair.a, "output_2": pair.b}
+              for pair in pairs]  # fmt: skip
+    made_rows.check_of(made, wanted, "scores of other pairs")
     failures = collections.Counter(row["failure"] for row in made.rows if "failure" in row)
     asked = (f"rater {judge}", f"pairs by the principle {principle.name}")
     feedback.check_share(context, *asked, failures, sum(fits), context.config.salmon.most_failed)

@@ -156,6 +156,7 @@ RECIPE = recipe.Recipe(
   exported=exported,
   subject=measures.of_run,
   problems=arms.problems,
+  asks=arms.asks,
   allowed=arms.ALLOWED,
   own_texts=True,
   headline=(arms.METHOD.refined, arms.PLAIN.refined),

@@ -9,6 +9,7 @@ import ml_collections
 from pit_jax import ranges
 from pit_jax.data import critiques, prompt_formats
 from pit_jax.evaluate import subject
+from pit_jax.feedback import ceilings
 from pit_jax.run import kinds
 from pit_jax.stages import criticism, feedback, sft
 
@@ -73,6 +74,14 @@ CONTROLS = (
 def of(config: ml_collections.ConfigDict) -> list[Arm]:
   """Returns the arms of stage 1, in the order in which they are trained."""
   return [METHOD, PLAIN, *(CONTROLS if config.srt.controls else ())]
+
+
+def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceilings.Asked]:
+  """Returns what author and teacher are asked; see `recipe.Recipe.asks`."""
+  return [
+    ceilings.Asked("writers", config.srt.author, ceilings.prompts(rows, config.sft.fold)),
+    ceilings.Asked("writers", config.srt.teacher, ceilings.prompts(rows, config.tuning.fold)),
+  ]
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
