@@ -37,6 +37,12 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   config.tuning = common.sft(shape)  # stage 1: two rows of every draft
   config.tuning.fold = "tuning"  # whose prompts are drafted, criticised and learnt
   config.dpo = dpo_config.section(shape)  # stage 2, on prompts of its own
+  # Those of PIT's improver, where srt.improver asks for it: R_PIT learns that refinements are
+  # better than their drafts, and RL answers the prompts of stage 2.
+  config.gap_reward = common.gap_reward(shape)
+  config.gap_reward.fold = config.tuning.get_ref("fold")
+  config.rl = common.rl(config, shape)
+  config.rl.fold = config.dpo.get_ref("fold")
   config.critique = critique()
   config.srt = _study()
   config.feedback = _embedded_feedback()
@@ -68,6 +74,8 @@ def _study() -> ml_collections.ConfigDict:
   # Whether further models are trained: in stage 1 those with parts of the feedback or with that on
   # other drafts, in stage 2 imitation, and DPO over other drafts.
   srt.controls = True
+  # Whether PIT's improver is trained as well, on the same refinements without feedback.
+  srt.improver = False
   srt.most_failed = 0.1  # share of what teacher or author is asked that may fail
   return srt
 
@@ -122,6 +130,7 @@ def _shorten(config: ml_collections.ConfigDict) -> None:
   config.sft.batch_size = config.tuning.batch_size = 16
   # The base has seen the words of feedback in no order with letters: what they mean it learns here.
   config.tuning.epochs = 2.0
+  config.gap_reward.epochs = 1.5
   config.evaluation.prompts = 512
 
 
@@ -131,6 +140,7 @@ def _chat(config: ml_collections.ConfigDict) -> None:
   config.data.folds = ("tuning", "preference")
   config.sft.fold = "tuning"  # nobody is imitated
   config.tuning.learning_rate = config.dpo.learning_rate = 2e-4
+  config.gap_reward.learning_rate, config.rl.learning_rate = 2e-4, 5e-5
   config.srt.author = ""
   config.feedback = ml_collections.ConfigDict({
     "writers": {"teacher": chat.behind_endpoint(max_tokens=768)},

@@ -96,7 +96,7 @@ MAY = (
   (r"salmon\.(controls|improver)", (True,), "a switch"),
   (r"(srt|multicritique)\.feedback_temperature", (0, 2.5), "0 takes the likeliest"),
   (r"(srt|multicritique)\.author", ("",), "the base writes the drafts"),
-  (r"srt\.(direct|filtered|controls)", (True,), "a switch"),
+  (r"srt\.(direct|filtered|controls|improver)", (True,), "a switch"),
   (r"critic", ("",), "nobody"),
   (r"multicritique\.(reinforced|controls)", (True,), "a switch"),
   (r".*reward\.focal", (0, 2.5), "0 is none"),

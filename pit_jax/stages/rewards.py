@@ -1,5 +1,6 @@
 """Named rewards of RL: a recipe's own, and Python functions named in the configuration."""
 
+import dataclasses
 import math
 import numbers
 import traceback
@@ -11,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from pit_jax import configurations, hosts, parallel
-from pit_jax.data import conversations, preferences
+from pit_jax.data import conversations, encode, preferences, prompt_formats
 from pit_jax.run import context as contexts
 from pit_jax.stages import rl
 from pit_jax.types import Array, Prompts, Responses
@@ -58,6 +59,26 @@ def chosen(
     name: (weight, known[name] if name in known else _in_words(context, name, *texts))
     for name, weight in _taken(job, own).items()
   }
+
+
+def shown(
+  context: contexts.Context, score: rl.RewardFn, asked: Sequence[prompt_formats.Conversation]
+) -> rl.RewardFn:
+  """Returns a reward that reads other prompts than the policy is shown.
+
+  Args:
+    context: of the run.
+    score: a reward of prompts and responses.
+    asked: what it is shown of each of the stage's texts.
+  """
+  settings = dataclasses.replace(context.rows.settings, over_long="cut")  # every row has its place
+  table = encode.prompts(asked, settings, context.rows.tokens)
+
+  def own(rows, _, responses):
+    prompts = parallel.put_batch(table.padded(rows, table.widths), context.mesh)
+    return score(rows, prompts, responses)
+
+  return own
 
 
 def _taken(job: ml_collections.ConfigDict, own: Collection[str]) -> dict[str, float]:

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import ml_collections
 
-from pit_jax import parallel, ranges
+from pit_jax import ranges
 from pit_jax.data import conversations, critiques, encode, preferences, prompt_formats
 from pit_jax.feedback import ceilings, named
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import criticism, rl, sft
+from pit_jax.stages import criticism, sft
 
 SOURCE = "policy+critique"
 ALLOWED = {**criticism.ALLOWED, "critic": ranges.TEXT, "uncriticised": ranges.SWITCH}
@@ -128,31 +128,6 @@ def shown(
     else:
       asked_for.append(prompt_formats.Conversation(prompt, improver, (draft,)))
   return asked_for
-
-
-def unseen(
-  context: contexts.Context,
-  score: rl.RewardFn,
-  questions: Sequence[conversations.Prompt],
-  references: Sequence[str],
-) -> rl.RewardFn:
-  """Returns a reward that is shown each draft alone, whatever the improver is shown beside it.
-
-  Args:
-    context: of the run.
-    score: a reward of an improver.
-    questions: the texts of the stage's prompts.
-    references: what is to be improved, one for each.
-  """
-  settings = dataclasses.replace(context.rows.settings, over_long="cut")  # every row has its place
-  asked = settings.formats["improver"].conversations(questions, references)
-  table = encode.prompts(asked, settings, context.rows.tokens)
-
-  def alone(rows, _, responses):
-    shown = parallel.put_batch(table.padded(rows, table.widths), context.mesh)
-    return score(rows, shown, responses)
-
-  return alone
 
 
 @functools.cache

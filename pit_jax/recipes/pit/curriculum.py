@@ -170,8 +170,9 @@ def run(
                 for text in (said if source == criticised.SOURCE else silent)]  # fmt: skip
     shown = criticised.shown(settings, *stage_texts, feedback)
     signal = gap_reward.signal(*stage_texts)
-    if any(feedback):
-      signal = criticised.unseen(context, signal, *stage_texts)
+    if any(feedback):  # of what is said R_PIT knows nothing: it is shown drafts alone
+      alone = settings.formats["improver"].conversations(*stage_texts)
+      signal = rewards.shown(context, signal, alone)
 
     # The KL is to M_PIT^SFT in every stage, and not to where the stage began.
     learner = rl.run(

@@ -13,11 +13,14 @@ is the better one, DPO prefers it to the draft.
   MODEL_refined        the drafts of sft, refined by a model of stage 1 or 2: of stage 1 also by
                        those that learnt no feedback, parts of it, or that on other drafts
   stage_1_plain_refined_twice  refined without feedback, and that again: for the tokens of feedback
+  pit_refined                  refined by PIT's improver, if that is asked for; and twice
 
 Not published, so chosen here: rates, β, epochs, the form of the reply, the filter of stage 2, and
 that stage 1 learns x → better answer, too. Stage 1 begins with the policy that writes the drafts,
 and the control without feedback is M_PIT^SFT on the teacher's refinements.
 """
+
+import ml_collections
 
 from pit_jax.data import critiques, preferences
 from pit_jax.evaluate import seeds
@@ -26,7 +29,7 @@ from pit_jax.feedback import named, writers
 from pit_jax.losses import preference
 from pit_jax.recipes import recipe
 from pit_jax.recipes.irft import demonstrations
-from pit_jax.recipes.srt import arms, measures, page
+from pit_jax.recipes.srt import arms, improving, measures, page
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
 from pit_jax.stages import criticism, dpo, feedback, jobs, sft, trained
@@ -52,7 +55,12 @@ def train(context: contexts.Context) -> measures.Study:
     lessons = arms.lessons(arm, taught.useful, form, shown, **how)
     models[arm.stage] = sft.learn(context, arm.stage, lessons, start=author.params, job=c.tuning)
   own = _own_pairs(context, form, models[arms.FIRST])
-  return measures.Study(models | _second(context, own, models[arms.FIRST]), taught, own)
+  models |= _second(context, own, models[arms.FIRST])
+  if c.srt.improver:
+    references = _drafts(context, "references", c.rl.fold, arms.DRAFTS, author)
+    start = models[arms.PLAIN.stage]
+    models[arms.IMPROVER] = improving.train(context, taught.useful, references, start)
+  return measures.Study(models, taught, own)
 
 
 def _author(context: contexts.Context) -> tuple[trained.Trained, contexts.Context]:
@@ -148,10 +156,17 @@ def exported(study: measures.Study) -> dict:
   return {"models": {"policy": study.models[arms.SRT].params}, "zero_point": None}
 
 
+def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
+  """Returns the stages of self-refinement, and of PIT's improver where it is asked for."""
+  planned = arms.stages(config)
+  return planned + improving.stages(config, (*planned[-1].kept, "language"))
+
+
 RECIPE = recipe.Recipe(
   name="srt",
-  kinds={"sft": jobs.SFT, "dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
-  stages=arms.stages,
+  kinds={name: jobs.BY_NAME[name] for name in ("sft", "gap", "rl")}
+  | {"dpo": jobs.preference_optimisation(preference.PAIR_LOSSES)},
+  stages=stages,
   train=train,
   exported=exported,
   subject=measures.of_run,

@@ -20,13 +20,15 @@ IMITATED = "srt_sft"
 REDRAWN = "srt_redrawn"
 AFTER = "srt_refined"
 TWICE = "stage_1_plain_refined_twice"
+GAP, IMPROVER = "gap_reward", "improver"  # stages of PIT, whose improver refines once and twice
+PIT, PIT_TWICE = "pit_refined", "pit_refined_twice"
 ALLOWED = {
   **criticism.ALLOWED,
   "srt.teacher": ranges.SAID,
   "srt.author": ranges.TEXT,
   "srt.temperature": ranges.POSITIVE,
   "srt.feedback_temperature": ranges.FROM_ZERO,
-  **dict.fromkeys(("srt.direct", "srt.filtered", "srt.controls"), ranges.SWITCH),
+  **dict.fromkeys(("srt.direct", "srt.filtered", "srt.controls", "srt.improver"), ranges.SWITCH),
   "srt.most_failed": ranges.SHARE,
 }
 
@@ -119,6 +121,8 @@ def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
   answered = [(SRT, FIRST), (SRT, DRAFTS), (FIRST, DRAFTS), (AFTER, own)]
   if config.srt.controls:
     answered += [(SRT, IMITATED), (SRT, REDRAWN), (IMITATED, FIRST)]
+  if config.srt.improver:
+    pairs += [(own, PIT), (own, PIT_TWICE), (PIT, PLAIN.refined), (PIT, DRAFTS)]
   return [*pairs, *answered]
 
 

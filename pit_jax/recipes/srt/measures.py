@@ -87,6 +87,10 @@ class Subject(subject.Policies):
       found[arm.refined] = self._refine(arm, arm.stage, drafts, REFINED)
     again = [row.text for row in found[arms.PLAIN.refined]]
     found[arms.TWICE] = self._refine(arms.PLAIN, arms.PLAIN.stage, again, AGAIN)
+    if arms.IMPROVER in self.study.models:
+      found[arms.PIT] = self._refine(arms.PLAIN, arms.IMPROVER, drafts, REFINED)
+      again = [row.text for row in found[arms.PIT]]
+      found[arms.PIT_TWICE] = self._refine(arms.PLAIN, arms.IMPROVER, again, AGAIN)
     found[arms.AFTER] = self._refine(arms.METHOD, arms.SRT, drafts, REFINED)
     return found
 

@@ -95,6 +95,13 @@ def said(results: Mapping) -> tuple[Sequence[claims.Claim], str]:
       "two refinements without feedback do not do it",
       expected,
     ),
+    claims.Stated("stage_1_refined", "pit_refined", "it beats a round of PIT's improver", expected),
+    claims.Stated(
+      "stage_1_refined",
+      "pit_refined_twice",
+      "it beats two rounds of PIT's improver, for about as many tokens",
+      expected,
+    ),
     claims.Stated("srt", "stage_1", "stage 2 makes direct answers better"),
     claims.Stated("srt", "srt_sft", "preferring refinements beats imitating them", expected),
     claims.Stated(
@@ -120,6 +127,8 @@ PAGE = presentation.Presentation(
     "stage_1_plain_refined_twice": presentation.System(
       "M_PIT^SFT twice: the tokens of feedback", "#c98a5e"
     ),
+    "pit_refined": presentation.System("drafts, refined by PIT's improver", "#5a7d3a"),
+    "pit_refined_twice": presentation.System("PIT's improver twice", "#9fb58a"),
     "srt_refined": presentation.System("drafts, refined by the model of stage 2", palette.BLUE),
     "sft": presentation.System("the policy that writes the drafts", "#94a3ba"),
     "stage_1": presentation.System("answers of the model of stage 1", palette.PURPLE),
