@@ -149,7 +149,8 @@ def _chat(config: ml_collections.ConfigDict) -> None:
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
   """Cuts every stage to a few steps of a few short rows, and the models to the fewest."""
-  chat.shrink(config, config.tuning, config.dpo)
+  chat.shrink(config, config.tuning, config.dpo, config.gap_reward, config.rl)
+  config.rl.minibatches, config.rl.value_warmup, config.save_every_rl = 1, 1, 2
   config.data.max_prompt_length, config.data.max_response_length = 96, 96
   config.critique.max_tokens = 96
   config.srt.controls = False

@@ -60,13 +60,31 @@ def test_who_is_behind_no_endpoint_or_asked_nothing_has_no_line():
 def test_raters_are_asked_in_every_order_and_so_are_those_that_they_ask():
   judge = {"kind": "language_model", "model": "big", "max_tokens": 10, "base_url": "http://x/v1"}
   both = {"kind": "in_turn", "raters": ("judge", "gold")}
-  by_class = {"kind": "by_class", "raters": (("talk", "both"),), "told_by": "teller"}
+  by_class = {"kind": "by_class", "raters": (("talk", "both"),), "classify": "builtins:str"}
   raters = {"judge": judge, "gold": {"kind": "gold"}, "both": both, "by_class": by_class}
   asked = [ceilings.Asked("raters", "by_class", 50, 2), ceilings.Asked("raters", "judge", 7)]
-  assert said(asked, {"teller": endpoint()}, raters) == [
-    "judge (big), whole run: ≤107 requests, replies ≤1.07k tokens",
-    "teller (big), whole run: ≤50 requests, replies ≤5k tokens",
+  assert said(asked, raters=raters) == [
+    "judge (big), whole run: ≤107 requests, replies ≤1.07k tokens"
   ]
+
+
+def test_who_tells_classes_is_asked_about_every_prompt_of_the_data():
+  made = tiny_run.config("hrlaif").unlock()
+  made.feedback.writers.teller = ml_collections.ConfigDict(endpoint())
+  del made.feedback.raters.by_class["rules"]
+  made.feedback.raters.by_class.told_by = "teller"
+  rows = dict.fromkeys(("sft", "reward", "reward_validation", "rl", "held_out"), 20)
+  made.evaluation.prompts = 5
+  assert [*schedule.asked(made, recipe.named("hrlaif"), rows)] == [
+    "teller (big), whole run: ≤100 requests, replies ≤10k tokens"
+  ]
+
+
+def test_where_nothing_is_rewritten_nobody_has_to_rewrite():
+  made = tiny_run.config("hrlaif").unlock()
+  made.hrlaif.hybrid, made.hrlaif.controls = "unwritten", ()
+  asked = recipe.named("hrlaif").asks(made, {"held_out": 0})
+  assert not {"mender", "calm"} & {one.name for one in asked}
 
 
 @pytest.mark.parametrize("name", NAMES)

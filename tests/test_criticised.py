@@ -115,6 +115,14 @@ def test_it_may_be_trained_when_the_rest_is_finished(trained):
               if "uncriticised" in stage.name]  # fmt: skip
 
 
+def test_plans_know_of_the_models_that_wait_beside_it():
+  planned = {stage.name: stage for stage in pit.RECIPE.stages(config())}
+  first, then = (planned[f"{name}_policy"].kept for name in ("pit", "pit_uncriticised"))
+  assert [*then] == [*first, "language", "language"]
+  kept = planned["sft_improver"].kept
+  assert planned["sft_improver_uncriticised"].kept == (*kept, "language", "scalar", "language")
+
+
 def test_what_is_said_of_a_draft_changes_no_reward(trained):
   context, seen, models = trained
   (table, rewards), _, _ = seen["pit_policy"]

@@ -1,5 +1,6 @@
 """Critiques of drafts are asked for once and kept, and each that is of no use is counted."""
 
+import dataclasses
 import json
 from unittest import mock
 
@@ -152,3 +153,21 @@ def test_a_model_criticises_in_as_many_tokens_as_critiques_have(tmp_path):
   asked = FORM.format.conversations(*zip(*drafts, strict=True))
   how = (asking.reading(13), params, asked, jax.random.key(0), 1.0)
   assert [row.reply for row in found] == type(asking).reply(*how)
+
+
+def test_replies_in_a_part_of_the_form_are_read_so_and_asked_for_as_all_of_it():
+  whole = dataclasses.replace(FORM, request="Look again: {form}")
+  asked = []
+
+  def answer(chats, *how):
+    asked.extend(chats)
+    return writers.Written([["a far better one"], ["Look again: " + whole.asked], [""]])
+
+  drafts = [("what ?", "one"), ("who ?", "two"), ("why ?", "three")]
+  part = dataclasses.replace(whole, template="{answer}")
+  critic = writers.Writer("self", answer)
+  found = criticism.refined(critic, whole, drafts, jax.random.key(0), 0.0, part)
+  assert asked == whole.format.conversations(*zip(*drafts, strict=True))
+  assert found[0].text == "a far better one" and found[0].outcome == critiques.REFINED
+  assert [row.text for row in found[1:]] == ["two", "three"]
+  assert found[2].outcome == critiques.NO_ANSWER

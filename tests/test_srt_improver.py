@@ -11,6 +11,7 @@ from pit_jax import parallel
 from pit_jax.data import critiques, preferences
 from pit_jax.recipes import srt
 from pit_jax.recipes.srt import arms, improving, measures
+from pit_jax.run import checks
 from pit_jax.stages import criticism, feedback, reward, rl
 
 
@@ -95,6 +96,16 @@ def test_drafts_are_refined_by_it_once_and_twice(trained):
   assert [row.draft for row in first] == texts[arms.DRAFTS]
   assert {(arms.METHOD.refined, arms.PIT), (arms.METHOD.refined, arms.PIT_TWICE),
           (arms.PIT, arms.PLAIN.refined), (arms.PIT, arms.DRAFTS)} <= {*run.pairs}  # fmt: skip
+
+
+def test_what_it_is_rewarded_by_and_whose_prompts_it_sees_is_checked():
+  wrong = config(rl__rewards=(("gpa", 1.0),))
+  with pytest.raises(ValueError, match="rl.rewards"):
+    checks.values(wrong, srt.RECIPE)
+  checks.values(test_srt.config(rl__rewards=(("gpa", 1.0),)), srt.RECIPE)  # nobody is rewarded
+  for name, other in (("gap_reward", "tuning"), ("rl", "dpo")):
+    with pytest.raises(ValueError, match=rf"{name}.fold='sft': it sees the prompts of {other}.fo"):
+      checks.values(config(**{f"{name}__fold": "sft"}), srt.RECIPE)
 
 
 def test_a_teacher_that_refined_nothing_is_told():

@@ -33,6 +33,13 @@ def prompts(rows: Rows, folds: str) -> int:
   return sum(rows.get(name, 0) for name in names)
 
 
+def telling(config: ml_collections.ConfigDict, rows: Rows) -> Iterator[Asked]:
+  """Yields what writers are asked for raters by class: once for each prompt of the data."""
+  for section in config.get("feedback", {}).get("raters", {}).values():
+    if teller := section.get("told_by", ""):
+      yield Asked("writers", teller, sum(rows.values()))
+
+
 def lines(config: ml_collections.ConfigDict, asked: Iterable[Asked]) -> Iterator[str]:
   """Yields a line for each model behind an endpoint that a run asks, in the order of the first.
 
@@ -66,10 +73,6 @@ def _behind(config: ml_collections.ConfigDict, one: Asked) -> Iterator[tuple[tup
     section = sections[member]
     if section.kind == "language_model" and not _is_local(config, section):
       yield (one.part, member), one.orders
-  # The class of a prompt is asked for once.
-  teller = sections[one.name].get("told_by", "")
-  if teller and config.feedback.writers[teller].kind == "endpoint":
-    yield ("writers", teller), 1
 
 
 def _is_local(config: ml_collections.ConfigDict, section: ml_collections.ConfigDict) -> bool:

@@ -113,9 +113,10 @@ def asked(
   config: ml_collections.ConfigDict, recipe: kinds.Method, rows: Mapping[str, int]
 ) -> Iterator[str]:
   """Yields what a run asks of endpoints, a line of text for each; see `stages`."""
+  telling = [*ceilings.telling(config, rows)]
   if evaluation := config.get("evaluation"):
     rows = {**rows, preferences.HELD_OUT: min(rows[preferences.HELD_OUT], evaluation.prompts)}
-  yield from ceilings.lines(config, recipe.asks(config, rows))
+  yield from ceilings.lines(config, [*telling, *recipe.asks(config, rows)])
 
 
 def _models(context: contexts.Context) -> Iterator[str]:

@@ -132,7 +132,7 @@ def criticised(
 
   rows = iter(made.rows)
   parts = {
-    part: [_read(form, *draft, row["critique"], row.get("failure"))
+    part: [_read(form, *draft, row["critique"], row.get("failure"), form.asked)
            for draft, row in zip(drafts[part], rows)]  # noqa: B905
     for part in feedback.PARTS
   }  # fmt: skip
@@ -148,11 +148,21 @@ def refined(
   drafts: Drafts,
   key: jax.Array,
   temperature: float | int,
+  read_as: critiques.Form | None = None,
 ) -> list[Criticised]:
-  """Returns drafts with what a critic makes of each, of which nothing is kept."""
+  """Returns drafts with what a critic makes of each, of which nothing is kept.
+
+  Args:
+    critic: who criticises.
+    form: how they are asked.
+    drafts: prompts and drafts.
+    key: source of noise.
+    temperature: as for `Writer.write`.
+    read_as: how their replies are read, where these have some of the parts alone; None: as asked.
+  """
   replies, failures = _replies(critic, form, drafts, key, temperature)
   return [
-    _read(form, *draft, reply, failures.get(place))
+    _read(read_as or form, *draft, reply, failures.get(place), form.asked)
     for place, (draft, reply) in enumerate(zip(drafts, replies, strict=True))
   ]
 
@@ -186,10 +196,11 @@ def _read(
   draft: str,
   reply: str | None,
   failure: str | None,
+  asked: str,
 ) -> Criticised:
-  """Returns what a reply makes of a draft."""
+  """Returns what a reply to a request makes of a draft."""
   if failure:
     return Criticised(prompt, draft, critiques.Critique(), failure, draft, reply or "")
-  requests = (form.asked,) if form.asked else ()
+  requests = (asked,) if asked else ()
   text, critique, outcome = form.refine(draft, reply, (prompt,), requests)
   return Criticised(prompt, draft, critique, outcome, text, reply or "")

@@ -72,13 +72,13 @@ def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceiling
   """Returns what writers and raters are asked; see `recipe.Recipe.asks`."""
   c = config.hrlaif
   pairs = ceilings.prompts(rows, config.reward.fold)
-  mended = 2 * pairs if any(arm.rewritten for arm in of(config)) else 0  # both samples
-  return [
-    ceilings.Asked("writers", c.author, ceilings.prompts(rows, config.sft.fold)),
-    *(ceilings.Asked("raters", arm.rater, pairs, c.orders) for arm in of(config)),
-    ceilings.Asked("writers", c.rewriter, mended),
-    ceilings.Asked("raters", c.harm, mended, 2),
-  ]
+  asked = [ceilings.Asked("writers", c.author, ceilings.prompts(rows, config.sft.fold))]
+  asked += [ceilings.Asked("raters", arm.rater, pairs, c.orders) for arm in of(config)]
+  if any(arm.rewritten for arm in of(config)):
+    mended = 2 * pairs  # both samples
+    asked.append(ceilings.Asked("writers", c.rewriter, mended))
+    asked.append(ceilings.Asked("raters", c.harm, mended, 2))
+  return asked
 
 
 def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:

@@ -83,7 +83,7 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   if config.uncriticised:
     kept = (*imitating.kept, "language", "scalar", "language")  # M_PIT^SFT, R_PIT and M_PIT^RL
     planned.append(dataclasses.replace(imitating, name="sft_improver_uncriticised", kept=kept))
-    planned += _curriculum("pit_uncriticised", parts)
+    planned += _curriculum("pit_uncriticised", parts, kept=("language", "language"))
   if not config.ablations:
     return planned
   planned.append(dataclasses.replace(gap, name=f"gap_reward_{gap_rewards.SINGLE_TERM}"))
@@ -98,9 +98,14 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   return [*planned, *_curriculum("pit_single_term", parts), *difference, direct]
 
 
-def _curriculum(name: str, stages: Mapping[str, Any], reward: str = "scalar") -> list[kinds.Stage]:
-  """Returns the stages of a curriculum whose parts of the configuration are named."""
-  common = {"prompts": kinds.IMPROVER, "reward": reward, "kept": rlhf.EARLIER}
+def _curriculum(
+  name: str, stages: Mapping[str, Any], reward: str = "scalar", kept: tuple[str, ...] = ()
+) -> list[kinds.Stage]:
+  """Returns the stages of a curriculum whose parts of the configuration are named.
+
+  Networks are kept beside the policy's chain, M_PIT^SFT as the reference, and the reward.
+  """
+  common = {"prompts": kinds.IMPROVER, "reward": reward, "kept": (*rlhf.EARLIER, *kept)}
   return [
     kinds.Stage(
       f"{name}_{each.name}",

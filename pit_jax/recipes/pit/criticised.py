@@ -51,8 +51,9 @@ def asks(config: ml_collections.ConfigDict, rows: ceilings.Rows) -> list[ceiling
   """Returns what the critic is asked; see `recipe.Recipe.asks`."""
   if not is_used(config):
     return []
-  drafts = sum(ceilings.prompts(rows, config[section].fold) for section in ("sft", "rl"))
-  return [ceilings.Asked("writers", config.critic, drafts + rows[preferences.HELD_OUT])]
+  imitated, improved = (ceilings.prompts(rows, config[name].fold) for name in ("sft", "rl"))
+  count = imitated // 2 + improved + rows[preferences.HELD_OUT]  # of imitation every second row
+  return [ceilings.Asked("writers", config.critic, count)]
 
 
 def asked(

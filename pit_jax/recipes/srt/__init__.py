@@ -32,13 +32,16 @@ from pit_jax.recipes.irft import demonstrations
 from pit_jax.recipes.srt import arms, improving, measures, page
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
-from pit_jax.stages import criticism, dpo, feedback, jobs, sft, trained
+from pit_jax.stages import criticism, dpo, feedback, jobs, rewards, sft, trained
 
 
 def train(context: contexts.Context) -> measures.Study:
   """Trains everything; what is finished is read back."""
   c = context.config
   form = critiques.form_of(c.critique)
+  if c.srt.improver:
+    fold = context.rows.fold(c.rl.fold)
+    rewards.try_functions(context, "rl", fold, ["gap"], is_improver=True)
   author, context = _author(context)
   drafts = _drafts(context, "drafts", c.tuning.fold, arms.DRAFTS, author)
   teacher = named.build(context, "writers", c.srt.teacher)

@@ -11,7 +11,7 @@ from pit_jax.data import critiques, prompt_formats
 from pit_jax.evaluate import subject
 from pit_jax.feedback import ceilings
 from pit_jax.run import kinds
-from pit_jax.stages import criticism, feedback, sft
+from pit_jax.stages import criticism, feedback, rewards, sft
 
 DRAFTS = "sft"  # the policy that writes the drafts
 FIRST = "stage_1"
@@ -175,6 +175,14 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     if (name := config.srt[key]) and name not in there:
       yield f"srt.{key}={name!r}; use a name of feedback.writers, which has {names}"
   yield from criticism.problems(config)
+  if config.srt.improver:
+    yield from rewards.problems("rl", config.rl, ("gap",))
+  for name, other in (("gap_reward", "tuning"), ("rl", "dpo")):
+    if config[name].fold != config[other].fold:
+      yield (
+        f"{name}.fold={config[name].fold!r}: it sees the prompts of {other}.fold="
+        f"{config[other].fold!r}; use the same fold"
+      )
   if config.critique.max_tokens > config.data.max_response_length:
     yield (
       f"critique.max_tokens={config.critique.max_tokens} is more than data.max_response_length="

@@ -99,11 +99,13 @@ class Subject(subject.Policies):
   ) -> list[criticism.Criticised]:
     """Returns what a model makes of drafts, in the form of an arm."""
     c = self.context.config
-    form = arm.form(critiques.form_of(c.critique))
+    # As it learnt: all arms are asked for all of the form, and reply in their own.
+    form = critiques.form_of(c.critique)
     critic = criticism.of_model(self.context, model, self.study.models[model].params, c.critique)
     asked = list(zip(self.suite.questions, drafts, strict=True))
     key = jax.random.fold_in(self.suite.key, stream)
-    return criticism.refined(critic, form, asked, key, c.srt.feedback_temperature)
+    how = (key, c.srt.feedback_temperature, arm.form(form))
+    return criticism.refined(critic, form, asked, *how)
 
 
 def measure(run: Subject) -> dict:
