@@ -40,9 +40,9 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
   # Those of PIT's improver, where srt.improver asks for it: R_PIT learns that refinements are
   # better than their drafts, and RL answers the prompts of stage 2.
   config.gap_reward = common.gap_reward(shape)
-  config.gap_reward.fold = config.tuning.get_ref("fold")
+  config.gap_reward.fold = config.tuning.fold
   config.rl = common.rl(config, shape)
-  config.rl.fold = config.dpo.get_ref("fold")
+  config.rl.fold = config.dpo.fold
   config.critique = critique()
   config.srt = _study()
   config.feedback = _embedded_feedback()

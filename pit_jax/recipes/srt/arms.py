@@ -176,13 +176,7 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
       yield f"srt.{key}={name!r}; use a name of feedback.writers, which has {names}"
   yield from criticism.problems(config)
   if config.srt.improver:
-    yield from rewards.problems("rl", config.rl, ("gap",))
-  for name, other in (("gap_reward", "tuning"), ("rl", "dpo")):
-    if config[name].fold != config[other].fold:
-      yield (
-        f"{name}.fold={config[name].fold!r}: it sees the prompts of {other}.fold="
-        f"{config[other].fold!r}; use the same fold"
-      )
+    yield from _unfit(config)
   if config.critique.max_tokens > config.data.max_response_length:
     yield (
       f"critique.max_tokens={config.critique.max_tokens} is more than data.max_response_length="
@@ -195,3 +189,14 @@ def problems(config: ml_collections.ConfigDict) -> Iterator[str]:
       "teaches; give it all of weaknesses, score, changes and answer"
     )
   yield from subject.unjudged(config)
+
+
+def _unfit(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Yields what is wrong with the sections of PIT's improver."""
+  yield from rewards.problems("rl", config.rl, ("gap",))
+  for name, other in (("gap_reward", "tuning"), ("rl", "dpo")):
+    if config[name].fold != config[other].fold:
+      yield (
+        f"{name}.fold={config[name].fold!r}: it sees the prompts of {other}.fold="
+        f"{config[other].fold!r}; use the same fold"
+      )
