@@ -70,8 +70,8 @@ def within_ceilings(context: contexts.Context, bodies: Sequence[dict]) -> int:
   rows = {name: len(rows) for name, rows in context.rows.folds.items()}
   ceilings = collections.Counter()
   for one in context.recipe.asks(context.config, rows):
-    section = context.config.feedback[one.part][one.name]
-    if section.kind == "endpoint":
+    section = context.config.feedback[one.part].get(one.name, {})
+    if section.get("kind") == "endpoint":
       ceilings[section.model] += math.inf if one.count is None else one.count
   asked = collections.Counter(
     body["model"] for body in bodies if body["messages"][0]["content"] != endpoint.PROBE
