@@ -61,6 +61,7 @@ def pipeline(results: Mapping) -> list[diagram.Column]:
   plain = [name.removeprefix("stage_1_") for name in stages if name.startswith("stage_1_")]
   second = diagram.Box(("srt", "DPO: own refinement over draft", *diagram.effort(results, "srt")))
   others = [name for name in ("srt_sft", "srt_redrawn") if name in stages]
+  others += ["PIT's improver"] if "improver" in stages else []
   last = diagram.Box(("controls", *others)) if others else diagram.Box(("no controls",))
   return [
     diagram.Column("Drafts", [[drafted], [diagram.Box(("sft", "the same for all"))]],
@@ -145,6 +146,8 @@ PAGE = presentation.Presentation(
   },
   claims=said,
   diagram=pipeline,
+  stages={"gap_reward": "Training of R_PIT", "improver": "RL of PIT's improver"},
+  rewards={"scalar": "R_PIT"},
   sections=(
     presentation.Section("Criticism and refinement", (critics, own)),
     tabular.COMPARED,
