@@ -20,9 +20,10 @@ class Models:
   improver: trained.Trained  # M_PIT^RL
   # What else was trained, by system; empty unless it was asked for.
   ablations: dict[str, trained.Trained]
-  uncriticised: trained.Trained | None  # M_PIT^RL that never saw a critique, where it is asked for
   # What rewarded pit, and ablations of it that something else rewarded, by system.
   gap_rewards: dict[str, gap_rewards.GapReward]
+  # M_PIT^RL that never saw a critique, where it is asked for.
+  uncriticised: trained.Trained | None = None
 
 
 def train(context: contexts.Context) -> Models:
@@ -86,7 +87,7 @@ def train(context: contexts.Context) -> Models:
     how = {"reference": start, "job": c.dpo, "prompts": kinds.IMPROVER}
     ablations["improver_dpo"] = dpo.run(context, "dpo_improver", labelled, start=start, **how)
 
-  return Models(policy, improver_sft, gap_reward, pit, ablations, uncriticised, rewards)
+  return Models(policy, improver_sft, gap_reward, pit, ablations, rewards, uncriticised)
 
 
 def _imitate(
