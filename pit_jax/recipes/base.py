@@ -105,6 +105,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> contexts.
   workdirs.begin(config, workdir)
   table_rows = run_rows.Rows(data, folds, settings, run_rows.token_folder(config, workdir))
   models = run_models.Models(asking)  # no base to start from, and no published models
+  models.prepare()
   return contexts.Context(config, workdir, RECIPE, asking.mesh, table_rows, models)
 
 

@@ -236,4 +236,5 @@ def build(
 
   workdirs.begin(config, workdir)  # only now: what fails above claims no workdir
   models = run_models.Models(asking, waits, base, *others)
+  models.prepare()
   return Context(config, workdir, recipe, mesh, rows, models)

@@ -1,12 +1,10 @@
 """The networks of a run at work, what they start from, and the models of others beside them."""
 
-import contextlib
-import ctypes
 import dataclasses
 
 import jax
 
-from pit_jax import compiling, layout, parallel
+from pit_jax import compiling, heap, layout, parallel
 from pit_jax.models import pure
 from pit_jax.rollout import inference
 from pit_jax.run import origin, published_models
@@ -48,6 +46,15 @@ class Models:
     """Returns the parameters of a model that is not trained now, where it waits to be asked."""
     return layout.to_hosts(params) if self.offload else params
 
+  def prepare(self) -> None:
+    """Has the process keep what its programs free, for networks below SMALL on CPUs.
+
+    Others work for longer on every page than it takes to clear one, and have none to spare.
+    """
+    platform = self.inference.mesh.devices.flat[0].platform
+    if self.language.size < SMALL and platform == "cpu":
+      heap.keep()
+
   def release(self) -> None:
     """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
 
@@ -65,5 +72,4 @@ class Models:
     Networks below SMALL parameters leave too little to be worth it.
     """
     if self.language.size >= SMALL:
-      with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what is freed
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+      heap.give_back()

@@ -29,7 +29,7 @@ from pit_jax.recipes.ares import arms, corrections, measures, page, rewards
 from pit_jax.recipes.irft import demonstrations
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import feedback, jobs, rl, sft, trained
+from pit_jax.stages import feedback, jobs, reinforced, sft, trained
 from pit_jax.stages import rewards as named_rewards
 
 
@@ -78,14 +78,8 @@ def _reinforced(
 
   head = context.key(f"{name} value head")
   value = pure.complete(context.models.scalar, head, {"trunk": policy.params["trunk"]})
-  start = {"policy": policy.params, "value": value}
-  how = {"reference": policy.params, "steps": steps, "job": c.rl}
-  # No name holds the start, which is used up.
-  learner = rl.run(
-    context, name, context.rows.prompts(fold), maximised,
-    start=rl.begin(context, start, c.rl), **how,
-  )  # fmt: skip
-  return trained.ended(context, learner)
+  how = {"start": policy.params, "value": value, "job": c.rl, "steps": steps}
+  return reinforced.optimised(context, name, context.rows.prompts(fold), maximised, **how)
 
 
 def _correct(

@@ -30,7 +30,7 @@ from pit_jax.recipes import recipe
 from pit_jax.recipes.hrlaif import arms, labelling, page
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import feedback, jobs, reward, rewards, rl, sft, trained
+from pit_jax.stages import feedback, jobs, reinforced, reward, rewards, sft, trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,18 +79,8 @@ def _learnt(
   job = context.config.reward
   model = reward.run(context, arm.reward, labelled.fold, job=job, **models)
 
-  job = context.config.rl
-  fold = context.rows.fold(job.fold)
-  own = {"reward": reward.signal(context, model, fold.prompts)}
-  maximised = rewards.chosen(context, job, own, fold.prompts)
-  start = {"policy": policy.params, "value": reward.centred(model)}
-  how = {"reference": policy.params, "steps": job.steps, "job": job}
-  # No name holds the start, which is used up.
-  learner = rl.run(
-    context, arm.system, context.rows.prompts(fold), maximised,
-    start=rl.begin(context, start, job), **how,
-  )  # fmt: skip
-  return trained.ended(context, learner)
+  fold = context.rows.fold(context.config.rl.fold)
+  return reinforced.policy(context, arm.system, fold, model, policy.params)
 
 
 def of_run(context: contexts.Context, study: Study) -> subject.Policies:

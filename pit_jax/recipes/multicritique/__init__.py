@@ -37,7 +37,16 @@ from pit_jax.recipes.irft import demonstrations
 from pit_jax.recipes.multicritique import arms, measures, page, pairing
 from pit_jax.run import context as contexts
 from pit_jax.run import made_rows
-from pit_jax.stages import feedback, jobs, reward, rewards, rl, sft, trained, unit_criticism
+from pit_jax.stages import (
+  feedback,
+  jobs,
+  reinforced,
+  reward,
+  rewards,
+  sft,
+  trained,
+  unit_criticism,
+)
 
 
 def train(context: contexts.Context) -> measures.Study:
@@ -201,13 +210,8 @@ def _reinforced(
   prompts = encode.prompts(asked, context.rows.settings, context.rows.tokens)
   own = {"reward": reward.scored(context, model)}
   maximised = rewards.chosen(context, c.rl, own, *columns)
-  how = {"reference": start, "steps": c.rl.steps, "job": c.rl}
-  begun = {"policy": start, "value": reward.centred(model)}
-  # No name holds the start, which is used up.
-  learner = rl.run(
-    context, arm.stage, prompts, maximised, start=rl.begin(context, begun, c.rl), **how
-  )
-  return trained.ended(context, learner)
+  how = {"start": start, "value": reward.centred(model), "job": c.rl}
+  return reinforced.optimised(context, arm.stage, prompts, maximised, **how)
 
 
 def _drafts_to_criticise(

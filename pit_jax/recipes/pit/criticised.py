@@ -77,8 +77,8 @@ def lessons(
 ) -> tuple[dict[str, sft.Lessons], made_rows.MadeRows]:
   """Returns what M_PIT^SFT learns, (x, y_l) → y_w, every second row with what is said of y_l.
 
-  RL alone does not teach a model to read critiques that it has never seen: it samples nothing that
-  is worth more. What is said lies in WORKDIR/rows/sft_critiques.jsonl.
+  RL then begins at a model to which critiques are nothing new. What is said lies in
+  WORKDIR/rows/sft_critiques.jsonl.
   """
   folds = {"rows": fold.rows, "validation": fold.validation}
   parts = {part: [(row.prompt, row.rejected) for row in rows[1::2]] for part, rows in folds.items()}

@@ -31,7 +31,7 @@ from pit_jax.recipes.irft import demonstrations
 from pit_jax.recipes.rft import page
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
-from pit_jax.stages import feedback, jobs, reward, rewards, rl, sft, trained
+from pit_jax.stages import feedback, jobs, reinforced, reward, rewards, sft, trained
 from pit_jax.training import optimizers
 from pit_jax.types import Params
 
@@ -162,19 +162,8 @@ def _reinforced(
   context: contexts.Context, name: str, model: reward.RewardModel, policy: trained.Trained
 ) -> trained.Trained:
   """Maximises E[r(x, y)] − β KL(π ‖ π_k) from π_k, the policy of the round's start."""
-  job = context.config.rl
-  fold = demonstrations.prompts(context, job.fold)
-  own = {"reward": reward.signal(context, model, fold.prompts)}
-  maximised = rewards.chosen(context, job, own, fold.prompts)
-
-  models = {"policy": policy.params, "value": reward.centred(model)}
-  how = {"reference": policy.params, "steps": job.steps, "job": job}
-  # No name holds the start, which is used up.
-  learner = rl.run(
-    context, name, context.rows.prompts(fold), maximised,
-    start=rl.begin(context, models, job), **how,
-  )  # fmt: skip
-  return trained.ended(context, learner)
+  fold = demonstrations.prompts(context, context.config.rl.fold)
+  return reinforced.policy(context, name, fold, model, policy.params)
 
 
 def problems(config: ml_collections.ConfigDict) -> Iterator[str]:

@@ -45,7 +45,7 @@ from pit_jax.recipes.salmon import (
 )
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
-from pit_jax.stages import feedback, jobs, reward, rewards, rl, sft, trained
+from pit_jax.stages import feedback, jobs, reinforced, reward, rewards, sft, trained
 
 
 def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
@@ -140,13 +140,9 @@ def _reinforced(
   job = context.config.rl
   fold = demonstrations.prompts(context, job.fold)
   own = {"reward": rewarding.signal(fold.prompts)}
-  models = {"policy": policy.params, "value": rewarding.value}
-  # No name holds the start, which is used up.
-  learner = rl.run(
-    context, name, context.rows.prompts(fold), rewards.chosen(context, job, own, fold.prompts),
-    start=rl.begin(context, models, job), reference=policy.params, steps=job.steps, job=job,
-  )  # fmt: skip
-  return trained.ended(context, learner)
+  maximised = rewards.chosen(context, job, own, fold.prompts)
+  how = {"start": policy.params, "value": rewarding.value, "job": job}
+  return reinforced.optimised(context, name, context.rows.prompts(fold), maximised, **how)
 
 
 def exported(study: measures.Study) -> dict:

@@ -5,14 +5,14 @@ import random
 
 import ml_collections
 
-from pit_jax.data import conversations, encode, principles
+from pit_jax.data import conversations, principles
 from pit_jax.feedback import principled, writers
 from pit_jax.improve import improvement
 from pit_jax.recipes.irft import demonstrations
 from pit_jax.recipes.salmon import labelling
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
-from pit_jax.stages import feedback, reward, rewards, rl, sft, trained
+from pit_jax.stages import feedback, reinforced, reward, sft, trained
 from pit_jax.types import Params
 
 STAGES = ("sft_improver", "gap_reward", "improver")
@@ -73,17 +73,9 @@ def train(
   gap_reward = reward.gap(context, gap, fold, job=c.gap_reward, **models)
 
   prompts, references, context = _asked(context, labelled.bank, policy.params)
-  settings = context.rows.settings
-  shown = settings.formats["improver"].conversations(prompts, references)
-  own = {"gap": reward.scored(context, gap_reward)}
-  rewarded = rewards.chosen(context, c.rl, own, prompts, references)
-  models = {"policy": improver_sft.params, "value": reward.centred(gap_reward)}
-  learner = rl.run(
-    context, improver, encode.prompts(shown, settings, context.rows.tokens), rewarded,
-    start=rl.begin(context, models, c.rl), reference=improver_sft.params, steps=c.rl.steps,
-    job=c.rl, drafts=context.models.inference.responses(references),
-  )  # fmt: skip
-  return Improving(improver_sft, gap_reward, trained.ended(context, learner))
+  columns = (prompts, references)
+  improved = reinforced.improver(context, improver, *columns, gap_reward, improver_sft.params)
+  return Improving(improver_sft, gap_reward, improved)
 
 
 def _asked(

@@ -105,7 +105,7 @@ def train(context: contexts.Context) -> Study:
   validating = {*first.validation}
   labelled = {place: row for place, row in enumerate(fold.rows) if place not in validating}
   whole = rounds.fit(context, given, first, rounds.WHOLE, labelled, 1 + c.ser.rounds)
-  reinforced = policies.reinforced(context, policy, evolved[0].models)
+  reinforced = policies.maximising(context, policy, evolved[0].models)
   return Study(policy, evolved, whole, reinforced)
 
 

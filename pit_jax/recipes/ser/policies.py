@@ -9,7 +9,7 @@ from pit_jax.evaluate import subject
 from pit_jax.evaluate import suite as suites
 from pit_jax.recipes.ser import rounds
 from pit_jax.run import context as contexts
-from pit_jax.stages import reward, rewards, rl, trained
+from pit_jax.stages import reinforced, reward, trained
 from pit_jax.statistics import candidates
 
 BEST_OF_N = "best_of_n"
@@ -25,31 +25,18 @@ CHOSEN = {"best_of_seed": rounds.SEED, "best_of_ser": rounds.BEST, "best_of_all"
 STREAM = 100  # of the first of n samples; see `subject.TRAINED`
 
 
-def reinforced(
+def maximising(
   context: contexts.Context, policy: trained.Trained, models: Mapping[str, reward.RewardModel]
 ) -> dict[str, trained.Trained]:
-  """Returns the policies of RL, by system; none where another way is chosen."""
+  """Returns the policies of RL from M_P^SFT, by system; none where another way is chosen."""
   if context.config.ser.policy != PPO:
     return {}
-  return {name: _maximised(context, name, policy, models[arm]) for name, arm in REINFORCED.items()}
-
-
-def _maximised(
-  context: contexts.Context, name: str, policy: trained.Trained, model: reward.RewardModel
-) -> trained.Trained:
-  """Maximises E[r(x, y)] − β KL(π ‖ M_P^SFT) from M_P^SFT."""
-  job = context.config.rl
-  fold = context.rows.fold(job.fold)
-  own = {"reward": reward.signal(context, model, fold.prompts)}
-  maximised = rewards.chosen(context, job, own, fold.prompts)
-  start = {"policy": policy.params, "value": reward.centred(model)}
-  how = {"reference": policy.params, "steps": job.steps, "job": job}
-  # No name holds the start, which is used up.
-  learner = rl.run(
-    context, name, context.rows.prompts(fold), maximised,
-    start=rl.begin(context, start, job), **how,
-  )  # fmt: skip
-  return trained.ended(context, learner)
+  fold = context.rows.fold(context.config.rl.fold)
+  start = policy.params
+  return {
+    name: reinforced.policy(context, name, fold, models[arm], start)
+    for name, arm in REINFORCED.items()
+  }
 
 
 def answered(

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from pit_jax.data import critiques, encode, preferences
+from pit_jax.data import critiques, preferences
 from pit_jax.recipes.srt import arms
 from pit_jax.run import context as contexts
 from pit_jax.run import kinds, made_rows
-from pit_jax.stages import criticism, feedback, reward, rewards, rl, trained
+from pit_jax.stages import criticism, feedback, reinforced, reward, trained
 
 
 def stages(config: ml_collections.ConfigDict, kept: tuple[str, ...]) -> list[kinds.Stage]:
@@ -53,19 +53,9 @@ def train(
   context = made_rows.depending(context, drafts.made)
   prompts, references = (list(column) for column in zip(*drafts.parts["rows"], strict=True))
   asked = critiques.form_of(c.critique).format.conversations(prompts, references)
-  settings = context.rows.settings
-  alone = settings.formats["improver"].conversations(prompts, references)
-  own = {"gap": rewards.shown(context, reward.scored(context, gap_reward), alone)}
-  learner = rl.run(
-    context, arms.IMPROVER, encode.prompts(asked, settings, context.rows.tokens),
-    rewards.chosen(context, c.rl, own, prompts, references),
-    start=rl.begin(
-      context, {"policy": improver_sft.params, "value": reward.centred(gap_reward)}, c.rl
-    ),
-    reference=improver_sft.params, steps=c.rl.steps, job=c.rl,
-    drafts=context.models.inference.responses(references),
-  )  # fmt: skip
-  return trained.ended(context, learner)
+  columns = (prompts, references)
+  start = improver_sft.params
+  return reinforced.improver(context, arms.IMPROVER, *columns, gap_reward, start, asked)
 
 
 def _preferred(taught: Mapping[str, Sequence[criticism.Criticised]]) -> preferences.Fold:

@@ -1,0 +1,105 @@
+"""Whole optimisations by RL of one stage, which begin at a model and stay near it.
+
+Those of more stages, whose references and β change, are PIT's; see `stages.rl` for what they share.
+"""
+
+from collections.abc import Sequence
+
+import ml_collections
+
+from pit_jax.data import conversations, encode, preferences, prompt_formats, tables
+from pit_jax.run import context as contexts
+from pit_jax.stages import reward, rewards, rl, trained
+from pit_jax.types import Params, Responses
+
+
+def optimised(
+  context: contexts.Context,
+  name: str,
+  prompts: tables.Table,
+  maximised: rl.Rewards,
+  *,
+  start: Params,
+  value: Params,
+  job: ml_collections.ConfigDict,
+  steps: int | None = None,
+  drafts: Responses | None = None,
+) -> trained.Trained:
+  """Maximises E[reward] − β KL(π ‖ start), from the start.
+
+  Args:
+    context: of the run.
+    name: the stage's name.
+    prompts: every prompt of the stage (types.Prompts).
+    maximised: what rewards a batch of responses.
+    start: the language model to begin from and to stay near.
+    value: the value model to begin from; an estimator that wants none does not read it.
+    job: the config's `rl` section.
+    steps: iterations; None: the job's.
+    drafts: see `rl.run`.
+  """
+  begun = {"policy": start, "value": value}
+  how = {"steps": job.steps if steps is None else steps, "job": job, "drafts": drafts}
+  # No name holds the learner, which is used up.
+  learner = rl.run(
+    context, name, prompts, maximised,
+    start=rl.begin(context, begun, job), reference=start, **how,
+  )  # fmt: skip
+  return trained.ended(context, learner)
+
+
+def policy(
+  context: contexts.Context,
+  name: str,
+  fold: preferences.Fold,
+  model: reward.RewardModel,
+  start: Params,
+) -> trained.Trained:
+  """Returns the policy after RL for a reward model, near where it began; section `rl` says how.
+
+  Args:
+    context: of the run.
+    name: the stage's name.
+    fold: the rows whose prompts are answered; nothing else of them is read.
+    model: what rewards answers, and the value model to begin from.
+    start: the policy to begin from.
+  """
+  job = context.config.rl
+  own = {"reward": reward.signal(context, model, fold.prompts)}
+  maximised = rewards.chosen(context, job, own, fold.prompts)
+  how = {"start": start, "value": reward.centred(model), "job": job}
+  return optimised(context, name, context.rows.prompts(fold), maximised, **how)
+
+
+def improver(
+  context: contexts.Context,
+  name: str,
+  prompts: Sequence[conversations.Prompt],
+  references: Sequence[str],
+  model: reward.RewardModel,
+  start: Params,
+  asked: Sequence[prompt_formats.Conversation] | None = None,
+) -> trained.Trained:
+  """Returns the improver after RL for R_PIT on one set of references; section `rl` says how.
+
+  Args:
+    context: of the run.
+    name: the stage's name.
+    prompts: x of each row.
+    references: what each is to improve.
+    model: R_PIT, and the value model to begin from.
+    start: the improver to begin from.
+    asked: what the improver is shown of each row; None: x and reference, as R_PIT is in any case.
+  """
+  job = context.config.rl
+  settings = context.rows.settings
+  alone = settings.formats["improver"].conversations(prompts, references)
+  signal = reward.scored(context, model)
+  if asked is not None:
+    signal = rewards.shown(context, signal, alone)
+  shown = encode.prompts(alone if asked is None else asked, settings, context.rows.tokens)
+  return optimised(
+    context, name, shown, rewards.chosen(context, job, {"gap": signal}, prompts, references),
+    start=start, value=reward.centred(model), job=job,
+    drafts=context.models.inference.responses(references),
+  )  # fmt: skip
