@@ -7,23 +7,31 @@ small run on CPUs. Other allocators are left as they are.
 
 import contextlib
 import ctypes
+import os
 
 # Of glibc's malloc.h: parameters of mallopt.
 TRIM_THRESHOLD = -1
 MMAP_THRESHOLD = -3
 MOST = 2**31 - 1  # an int
+# What earlier versions take at most, and what the threshold rises to by itself.
+EARLIER = 32 * 2**20
+SET_BY = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")  # environment
 
 
 def keep() -> None:
-  """Has the process keep what it frees, which then is as large as it was at its largest.
+  """Has the whole process keep what it frees from now on; it is then as large as it ever was.
 
-  Threads have heaps of 64 MiB each: what is larger is mapped as before. One heap for all would have
-  no such limit, and threads that tokenise would wait for each other.
+  A thread keeps what fits, beside all else that it holds, into a heap of 64 MiB; for what is larger
+  it is as before. One heap for all would have no such limit, and threads that tokenise would wait
+  for each other. Where the environment says how glibc allocates, it stays so.
   """
+  if any(name in os.environ for name in SET_BY):
+    return
   with contextlib.suppress(OSError, AttributeError):
     set_option = _glibc().mallopt
-    set_option(MMAP_THRESHOLD, MOST)
-    set_option(TRIM_THRESHOLD, MOST)
+    # Neither threshold rises by itself after any of them was set.
+    if set_option(MMAP_THRESHOLD, MOST) or set_option(MMAP_THRESHOLD, EARLIER):
+      set_option(TRIM_THRESHOLD, MOST)
 
 
 def give_back() -> None:

@@ -283,3 +283,16 @@ def test_results_are_current_under_the_values_that_decide_a_figure():
   assert finished.is_current(config, written), "what it may cost decides nothing"
   config.evaluation.language_judge.tie = 0.3
   assert not finished.is_current(config, written)
+
+
+@pytest.mark.parametrize("name", finished.ADDING)
+def test_results_are_current_with_the_systems_that_are_asked_for(name):
+  """A run to which a system is added is measured anew, and so is one that is to have none."""
+  config = tiny_run.config().unlock()
+  written = {"config": json.loads(config.to_json())}
+  assert finished.is_current(config, written)
+  config[name] = not config[name]
+  assert not finished.is_current(config, written)
+  del written["config"][name]  # of a run that was there before the key
+  config[name] = False
+  assert finished.is_current(config, written)

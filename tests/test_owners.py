@@ -186,6 +186,20 @@ def test_a_run_does_not_begin_among_other_files(tmp_path, monkeypatch):
   owners.check_place(".")  # a run that is there already
 
 
+def test_a_run_and_several_seeds_have_reports_of_their_own(tmp_path):
+  seeds = tmp_path / "seeds"
+  for folder in (tmp_path / "run", seeds / "seed_0", seeds / "seed_10"):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+  with pytest.raises(ValueError, match=r"holds a run, .* such as --workdir=.*/run_seeds$"):
+    owners.check_place(tmp_path / "run", pools=True)
+  with pytest.raises(ValueError, match=r"of several seeds, .* such as --workdir=.*/seeds/seed_0$"):
+    owners.check_place(seeds)
+  owners.check_place(seeds, pools=True)
+  owners.check_place(seeds / "seed_0")
+  owners.check_place(tmp_path / "run")
+
+
 @pytest.mark.parametrize(
   "name",
   ["requirements.txt", "models.py", "reports", "rows.jsonl", "samples.csv", "tokenizer.json",

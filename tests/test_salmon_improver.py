@@ -15,6 +15,11 @@ from pit_jax.recipes import running, salmon
 from pit_jax.recipes.salmon import banks, page
 from pit_jax.stages import rl
 
+TABLES = (
+  page.principles, page.conflicts, page.policies, page.steering, page.improved,
+  page.improved_steering,
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def improving_run(tmp_path_factory):
@@ -34,7 +39,9 @@ def test_improver_and_gap_reward_are_trained_with_principles_and_exported(improv
   assert lists == [((), False), (whole, False), (whole, True), (few, False), (few, True)]
   told = {row["principle"]: row for row in results["improved_steering"]}
   assert told["closing"]["negated"] is not None and told["tone"]["difference"] is not None
-  assert "Improvement under principles" in (improving_run / "report" / "report.html").read_text()
+  page_of_run = (improving_run / "report" / "report.html").read_text()
+  for title in ("Improvement under principles", "What a principle does to versions"):
+    assert title in page_of_run
 
   run = pit_jax.load(improving_run, mesh=(1, 1, 1), batch_size=4)
   assert run.models == ("policy", "reward", "improver", "gap_reward")
@@ -81,7 +88,7 @@ def test_seeds_are_pooled_and_drawn(improving_run):
     name: pool({0: results[name], 1: results[name]}, [0, 1])
     for name, pool in salmon.RECIPE.pooled.items()
   }
-  for table in (page.principles, page.conflicts, page.policies, page.steering, page.improved):
+  for table in TABLES:
     rows = [[row[0] for row in table(found).rows] for found in ({**results, **alike}, results)]
     assert rows[0] == rows[1] and rows[0]
   checks = results["improved"][1]["checks"]

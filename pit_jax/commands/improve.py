@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
   parser = terminal.Parser(__doc__)
   add = parser.add_argument
-  add("--workdir", required=True, help="a finished run of pit: folder, or gs:// address")
+  add("--workdir", required=True, help="a finished run with an improver: folder, or gs:// address")
   add("--input", help="JSON lines, gzipped or not; - is the standard input")
   add("--output", help="where to write; an older file is replaced; - is the standard output")
   listed = "names of the run's principles, not: before one that is negated (its own list)"

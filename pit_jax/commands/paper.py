@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     )
   workdir = places.local("--workdir", options.workdir)
   results = {}
-  owners.check_place(workdir)
+  owners.check_place(workdir, pools=True)
   with owners.held(workdir):
     for seed in options.seeds:
       one = config.copy_and_resolve_references().unlock()

@@ -137,8 +137,8 @@ def load(
   run, reader = _opened(workdir, mesh)
   if run.zero_point is None or not (reader.folder / "improver").is_dir():
     raise ValueError(
-      f"{reader.folder} holds no improver, because its recipe trains none; "
-      "give the --workdir of a run whose recipe does"
+      f"{reader.folder} holds no improver, because its recipe trains none, or none unless a key "
+      "asks for it; give the --workdir of a run that has one"
     )
 
   settings = _settings(run, reader.folder / "tokenizer")

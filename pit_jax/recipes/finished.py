@@ -20,6 +20,7 @@ from pit_jax.run import context as contexts
 from pit_jax.storage import places
 from pit_jax.training import interruption
 
+ADDING = ("ablations", "uncriticised")  # keys that say whether there are systems beside the others
 # Of a language judge: how it is reached and what it may cost, on which no verdict depends.
 HOW_ASKED = frozenset((
   "cache", "budget_requests", "budget_tokens", "requests_per_minute", "retries", "wait", "timeout",
@@ -102,8 +103,10 @@ def results(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict | 
 
 
 def is_current(config: ml_collections.ConfigDict, results: Mapping) -> bool:
-  """Returns whether results were measured under a configuration's values of `evaluation`."""
-  return not _changed(config, results)
+  """Returns whether results have a configuration's systems and its values of `evaluation`."""
+  reported = results.get("config", {})
+  are_alike = all(bool(config.get(name)) == bool(reported.get(name)) for name in ADDING)
+  return are_alike and not _changed(config, results)
 
 
 def _check_current(config: ml_collections.ConfigDict, workdir: pathlib.Path, remedy: str) -> None:

@@ -47,12 +47,13 @@ class Models:
     return layout.to_hosts(params) if self.offload else params
 
   def prepare(self) -> None:
-    """Has the process keep what its programs free, for networks below SMALL on CPUs.
+    """Has the process keep what its programs free, for networks below SMALL alone on CPUs.
 
     Others work for longer on every page than it takes to clear one, and have none to spare.
     """
     platform = self.inference.mesh.devices.flat[0].platform
-    if self.language.size < SMALL and platform == "cpu":
+    published = (self.reward, self.judge, self.language_judge)
+    if self.language.size < SMALL and platform == "cpu" and not any(published):
       heap.keep()
 
   def release(self) -> None:

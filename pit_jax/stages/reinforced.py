@@ -1,6 +1,6 @@
 """Whole optimisations by RL of one stage, which begin at a model and stay near it.
 
-Those of more stages, whose references and β change, are PIT's; see `stages.rl` for what they share.
+One that goes on over several stages is a recipe's own, of `stages.rl`.
 """
 
 from collections.abc import Sequence

@@ -56,14 +56,33 @@ class Note:
     return f"process {self.pid} on {self.host}, since {self.since}"
 
 
-def check_place(workdir: str | os.PathLike, beside: Sequence[str] = ()) -> None:
+def check_place(
+  workdir: str | os.PathLike, beside: Sequence[str] = (), *, pools: bool = False
+) -> None:
   """Raises a ValueError where a run would begin among files that are not its own.
 
   A folder need not be there, and of an address nothing is asked. What `beside` names may lie there.
+  A command that `pools` has runs below its folder and one report there, so that it shares none with
+  a run.
   """
   folder = pathlib.Path(workdir)
-  if "://" in os.fspath(workdir) or not folder.is_dir() or (folder / "config.json").exists():
+  if "://" in os.fspath(workdir) or not folder.is_dir():
     return
+  is_run = (folder / "config.json").exists()
+  if is_run and pools:
+    raise ValueError(
+      f"--workdir={workdir} holds a run, whose report that of several seeds would replace; give a "
+      f"folder of their own, such as --workdir={workdir}_seeds"
+    )
+  if is_run:
+    return
+  if not pools and (
+    seeds := sorted(path.parent.name for path in folder.glob("seed_*/config.json"))
+  ):
+    raise ValueError(
+      f"--workdir={workdir} holds runs of several seeds, whose report that of one would replace; "
+      f"give a folder of its own, or the run of one seed, such as --workdir={workdir}/{seeds[0]}"
+    )
   names = sorted({path.name for path in folder.iterdir()}.difference(beside))
   if others := [name for name in names if not OWN.fullmatch(name)]:
     listed = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")

@@ -60,8 +60,19 @@ def policies(results: Mapping) -> cells.Table:
 
 
 def steering(results: Mapping) -> cells.Table | None:
+  """Every principle with how often its check is passed by policies under lists."""
+  return _steered(results, "steering", "What a principle does", "answers")
+
+
+def improved_steering(results: Mapping) -> cells.Table | None:
+  """Every principle with how often its check is passed by versions under lists."""
+  title = "What a principle does to versions"
+  return _steered(results, "improved_steering", title, "versions that the improver makes")
+
+
+def _steered(results: Mapping, name: str, title: str, what: str) -> cells.Table | None:
   """Every principle with how often its check is passed with it, without it, and negated."""
-  rows = results.get("steering", ())
+  rows = results.get(name, ())
   if not rows:
     return None
   columns = cells.columns({
@@ -74,10 +85,10 @@ def steering(results: Mapping) -> cells.Table | None:
     "with − negated": lambda row: cells.percent(row.get("difference_negated")),
   })  # fmt: skip
   note = (
-    "Mean shares of answers that pass the check under lists with the principle, without any "
+    f"Mean shares of {what} that pass the check under lists with the principle, without any "
     "mention of it, and with its negation."
   )
-  return cells.select("steering", "What a principle does", rows, columns, note=note)
+  return cells.select(name, title, rows, columns, note=note)
 
 
 def improved(results: Mapping) -> cells.Table | None:
@@ -139,7 +150,9 @@ PAGE = presentation.Presentation(
   claims=said,
   diagram=pipeline,
   sections=(
-    presentation.Section("Principles", (principles, conflicts, policies, steering, improved)),
+    presentation.Section(
+      "Principles", (principles, conflicts, policies, steering, improved, improved_steering)
+    ),
     tabular.COMPARED,
     tabular.CERTAINTY,
     tabular.TRAINING,
