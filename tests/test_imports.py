@@ -13,6 +13,7 @@ LAYERS = (
   "types",
   "hosts",
   "compiling",
+  "heap",
   "progress",
   "lfs",
   "utf8",
