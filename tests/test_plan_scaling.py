@@ -70,7 +70,9 @@ def test_a_line_for_each_program_is_drawn():
   for is_wide in (True, False):
     figure = scaling.draw("tokens", points(), is_wide)
     lines = {line.get_label() for axes in figure.axes for line in axes.get_lines()}
-    assert lines == {"squared", "heavy"}
+    assert lines == {"sft: squared", "sft: heavy"}
+    scales = {axes.get_title(loc="left"): axes.get_yscale() for axes in figure.axes}
+    assert (scales["operations, TFLOP"], scales["time, s"]) == ("log", "linear")
     drawn = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in drawn][:2] == ["operations, TFLOP", "bytes, GB"]
   assert len({*scaling.TINTS}) == len(scaling.TINTS) >= 8 and palette.BLUE in scaling.TINTS

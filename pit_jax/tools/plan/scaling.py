@@ -137,21 +137,31 @@ def _named(growths: Sequence[Growth], expected: float | int) -> Iterator[str]:
 
 
 def draw(axis: str, points: Sequence[Point], is_wide: bool = True) -> matplotlib.figure.Figure:
-  """Draws every quantity by the axis, a line for each program, both scales logarithmic."""
+  """Draws every quantity by the axis, a line for each program of each stage.
+
+  Both scales are logarithmic, but for a quantity of less than a decade, within which none of the
+  scale's labels need stand.
+  """
   growths = grown(points)
   names = list(dict.fromkeys((one.stage, one.program) for one in growths))
   with matplotlib.rc_context(palette.STYLE):
     titles = [f"{name}, {unit}" for name, (_, unit) in QUANTITIES.items()]
     figure, axes = panels.make_panels(titles, is_wide)
     for panel, quantity in zip(axes, QUANTITIES, strict=True):
+      drawn = []
       for one in (growth for growth in growths if growth.quantity == quantity):
         known = [(p.at, y) for p, y in zip(points, one.values, strict=True) if y]
         place = names.index((one.stage, one.program))
         tint = TINTS[place % len(TINTS)]
+        drawn += [y for _, y in known]
         if known:
-          panel.plot(*zip(*known, strict=True), "o-", color=tint, label=one.program, markersize=4)
+          label = f"{one.stage}: {one.program}"
+          panel.plot(*zip(*known, strict=True), "o-", color=tint, label=label, markersize=4)
       panel.set_xscale("log", base=2)
-      panel.set_yscale("log")
+      if drawn and max(drawn) >= 10 * min(drawn):
+        panel.set_yscale("log")
+      elif drawn:
+        panel.set_ylim(0, 1.1 * max(drawn))
       panel.set_xticks([p.at for p in points], [f"{p.at:,}" for p in points])
       panel.minorticks_off()
       panel.set_xlabel(axis)
