@@ -30,7 +30,7 @@ class Scripted(runs.Run):
     self.asked = []
     self.scored = []
     self.silent = silent
-    self.improver = mock.Mock(improver="its parameters")
+    self.improver = mock.Mock(improver="its parameters", shown=list)
     self.improver.inference.revise = self._revise
     self.improver.inference.check_prompt = self._check
 
@@ -38,8 +38,9 @@ class Scripted(runs.Run):
     assert names is None
     return ()
 
-  def shown(self, prompts, shown):
-    return [*prompts]
+  def under(self, shown):
+    assert shown == ()
+    return self.improver
 
   def _check(self, prompt):
     if prompt == TOO_LONG:

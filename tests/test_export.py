@@ -110,6 +110,9 @@ def test_a_run_of_the_policy_alone_has_a_reward_and_no_improver(asking, tmp_path
     (["policy", "reward", "improver"], 0.0),
     (["policy", "reward", "improver", "gap_reward"], None),
     (["policy", "reward", "improver", "gap_reward", "critic"], 0.0),
+    (["policy", "improver", "implicit_reward"], None),
+    (["improver", "implicit_reward", "reference"], None),
+    (["policy", "improver", "implicit_reward", "reference"], 0.0),
     (["policy", "reward", "improver", "gap_reward"], float("nan")),
   ],
 )

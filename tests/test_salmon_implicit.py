@@ -5,19 +5,18 @@ import json
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
-from salmon_run import POLICIES, config
+from salmon_run import IMPLICIT, POLICIES, config, ratio
 
+import pit_jax
 from pit_jax.models import pure
 from pit_jax.recipes import running, salmon
-from pit_jax.recipes.salmon import banks, conditioned, implicit, measures
+from pit_jax.recipes.salmon import conditioned, implicit, measures
 from pit_jax.run import checks
 from pit_jax.stages import dpo, rl
 
-IMPLICIT = {"salmon__form": "implicit", "dpo__steps": 3, "dpo__batch_size": 8}
 ANSWERS = ["Hi Kim, it is Oak.", "Well, Elm gets it. I am too busy.", "so"]
 
 
@@ -37,30 +36,6 @@ def given(run):
   with tiny_run.watching(dpo, rl) as seen:
     study = salmon.RECIPE.train(context)
   return context, seen, study
-
-
-def ratio(context, model, question, shown, answer):
-  """Slowly: one response at a time, its log-probabilities token by token, without the end."""
-  inference = context.models.inference
-
-  def nats(params, prompt):
-    settings = context.rows.settings
-    chat = settings.formats["policy"].conversations([prompt])
-    (prompt_ids,) = settings.encode(chat).ids
-    (encoded,) = settings.encode_responses([answer])
-    ids = [*prompt_ids, *encoded.ids[0]]
-    tokens = jnp.array([ids], jnp.int32)
-    logits = inference.language.apply(params, tokens, jnp.ones((1, len(ids)), bool))[0]
-    logprobs = np.asarray(jax.nn.log_softmax(logits))
-    places = range(len(prompt_ids), len(ids) - 1)
-    return sum(logprobs[place - 1, ids[place]] for place in places)
-
-  under = question if not shown else context_bank(context).show(question, shown)
-  return nats(model.params, under) - nats(model.reference, question)
-
-
-def context_bank(context):
-  return banks.read(context.config)
 
 
 def test_every_reward_model_learns_by_dpo_from_the_policy_that_is_sampled(run, given):
@@ -119,9 +94,27 @@ def test_the_value_model_begins_on_the_trunk_of_the_policy(given):
   np.testing.assert_array_equal(value["head"], fresh["head"])
 
 
-def test_a_reward_model_without_a_head_stays_in_the_run(given):
+def test_both_models_of_the_reward_are_exported(run, given):
   _, _, study = given
-  assert [*salmon.exported(study)["models"]] == ["policy"]
+  models = salmon.exported(study)["models"]
+  assert [*models] == ["policy", "implicit_reward", "reference"]
+  assert models["reference"] is study.sampled.params
+  found = pit_jax.load(run, mesh=(1, 1, 1), batch_size=4)
+  assert found.models == ("policy", "implicit_reward", "reference")
+  with pytest.raises(ValueError, match="no improver"):
+    found.improve(["Who is it?"])
+
+
+def test_scores_of_a_finished_run_are_the_likelihoods(run, given):
+  context, _, study = given
+  found = pit_jax.load(run, mesh=(1, 1, 1), batch_size=4)
+  questions = [*context.rows.fold("rl").prompts[:3]]
+  for named in (["tone", "not:closing"], []):
+    shown = study.labelled.bank.chosen(",".join(named)) if named else ()
+    columns = zip(questions, ANSWERS, strict=True)
+    slowly = [ratio(context, study.rewards["reward"], x, shown, y) for x, y in columns]
+    scores = found.score(questions, ANSWERS, principles=named)
+    np.testing.assert_allclose(scores, slowly, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

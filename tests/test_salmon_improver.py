@@ -33,12 +33,15 @@ def improving_run(tmp_path_factory):
 def test_improver_and_gap_reward_are_trained_with_principles_and_exported(improving_run):
   results = json.loads((improving_run / "report" / "results.json").read_text())
   assert [*results["stages"]][-3:] == ["sft_improver", "gap_reward", "improver"]
-  lists = [(tuple(row["list"]), row["kept"]) for row in results["improved"]]
+  lists = [(tuple(row["list"]), row["version"]) for row in results["improved"]]
   whole = ("answer", "working", "greeting", "tone", "closing")
   few = ("greeting", "not:closing")
-  assert lists == [((), False), (whole, False), (whole, True), (few, False), (few, True)]
-  told = {row["principle"]: row for row in results["improved_steering"]}
-  assert told["closing"]["negated"] is not None and told["tone"]["difference"] is not None
+  versions = ("made", "kept", "anew")
+  assert lists == [((), "draft"), *((names, one) for names in (whole, few) for one in versions)]
+  for version in ("made", "anew"):
+    told = {row["principle"]: row for row in results["improved_steering"]
+            if row["version"] == version}  # fmt: skip
+    assert told["closing"]["negated"] is not None and told["tone"]["difference"] is not None
   page_of_run = (improving_run / "report" / "report.html").read_text()
   for title in ("Improvement under principles", "What a principle does to versions"):
     assert title in page_of_run
@@ -50,12 +53,15 @@ def test_improver_and_gap_reward_are_trained_with_principles_and_exported(improv
   assert bank.default == "answer,working,greeting,tone,closing"
   seen = []
   whole_call = improvement.improve
-  watch = lambda *given, **how: seen.append(given[1]) or whole_call(*given, **how)  # noqa: E731
+  watch = lambda models, *given, **how: (  # noqa: E731
+    seen.append((given[0], models.shown(given[0]))) or whole_call(models, *given, **how)
+  )
   with mock.patch.object(improvement, "improve", watch):
     run.improve(prompts, principles=["tone", "not:closing"], rounds=1)
     run.improve(prompts, rounds=1)
-  for asked, listed in zip(seen, ("tone,not:closing", bank.default), strict=True):
-    assert asked == [bank.show(prompt, bank.chosen(listed)) for prompt in prompts]
+  for (asked, shown), listed in zip(seen, ("tone,not:closing", bank.default), strict=True):
+    assert asked == prompts
+    assert shown == [bank.show(prompt, bank.chosen(listed)) for prompt in prompts]
 
 
 def test_an_improver_is_shown_the_same_principles_as_its_reward(improving_run):

@@ -1,5 +1,7 @@
 """The decoder against one written with loops, row by row, without padding, batch or cache."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,6 +125,27 @@ def test_positions_count_real_tokens():
   mask = jnp.array([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 1, 0, 1]], bool)
   expected = [[0, 0, 0, 1, 2], [0, 1, 2, 2, 2], [0, 0, 1, 1, 2]]
   np.testing.assert_array_equal(attention.positions(mask), expected)
+
+
+@pytest.mark.parametrize("segments", [None, (9,), (5, 4), (3, 2, 4), (0, 4, 5), (2, 0, 3, 4)])
+def test_positions_in_parts_count_what_a_token_sees(segments):
+  mask = jnp.array(np.random.default_rng(0).random((6, 9)) < 0.6)
+  visible = attention.causal(mask, attention.spelled(segments, mask.shape))
+  expected = np.maximum(np.asarray(visible).sum(axis=-1) - 1, 0)
+  np.testing.assert_array_equal(attention.positions(mask, segments), expected)
+
+  # The same, where every token says its end; texts in one row share what they begin with.
+  ends = attention.spelled(segments, mask.shape)
+  np.testing.assert_array_equal(attention.positions(mask, ends), expected)
+
+
+def test_positions_need_no_array_of_all_pairs_of_tokens():
+  """Of 34,816 tokens that would be 1.1 GiB."""
+  mask = jax.ShapeDtypeStruct((1, 34_816), bool)
+  for segments in (None, (32_768, 1_024, 1_024)):
+    made = jax.make_jaxpr(functools.partial(attention.positions, segments=segments))(mask)
+    sizes = [np.prod(var.aval.shape) for one in made.jaxpr.eqns for var in one.outvars]
+    assert max(sizes) <= 34_816
 
 
 def test_rotation_turns_by_the_angle_of_the_position():

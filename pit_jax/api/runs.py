@@ -7,14 +7,14 @@ import functools
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from pit_jax import arguments, parallel
-from pit_jax.api import asked
+from pit_jax.api import asked, scoring
 from pit_jax.data import conversations, questions
 from pit_jax.data import principles as data_principles
 from pit_jax.exchange import export
@@ -30,7 +30,8 @@ class Round:
 
   Attributes:
     text: the version.
-    gap: its gain by the stop rule, in standard deviations of the gap reward.
+    gap: its gain by the stop rule, in standard deviations of the gap reward; in nats of a reward
+      of likelihoods.
   """
 
   text: str
@@ -154,8 +155,9 @@ class Run:
   ) -> np.ndarray:
     """Returns R_PIT(x, response, reference), how much better each response is, Float[N].
 
-    In standard deviations of the gap reward. It has a bias of its own for the place where an answer
-    stands; the mean of both orders, (R(x, a, b) − R(x, b, a)) / 2, has none.
+    In standard deviations of the gap reward; in nats of a reward of likelihoods. A gap reward model
+    has a bias of its own for the place where an answer stands; the mean of both orders,
+    (R(x, a, b) − R(x, b, a)) / 2, has none.
 
     Args:
       prompts: N of them, each a text or messages.
@@ -167,14 +169,12 @@ class Run:
       ValueError: a row cannot be used, the lengths differ, a principle is none of the run's, or the
         run has no gap reward model.
     """
-    shown = self.chosen(principles)
-    asking, gap_reward = self._gap_reward
+    models = self._showing(self._gap_reader, self.chosen(principles))
     texts = asked.texts(response=responses, reference=references)
-    rows = asked.check(asking, prompts, texts)
+    rows = asked.check(models.inference, prompts, texts)
     if not rows:
       return np.zeros(0, np.float32)
-    questions = self.shown([one.prompt for one in rows], shown)
-    return asking.gaps(gap_reward, questions, *texts.values())
+    return models.gaps([one.prompt for one in rows], *texts.values())
 
   def score(
     self,
@@ -200,8 +200,7 @@ class Run:
     rows = asked.check(None, prompts, texts)
     if not rows:
       return np.zeros(0, np.float32)
-    columns = ([one.prompt for one in rows], *texts.values())
-    return rate(*(self._bank.read_all(*columns, shown) if self._bank else columns))
+    return rate([one.prompt for one in rows], *texts.values(), shown)
 
   @functools.cached_property
   def improver(self) -> improvement.Improver:
@@ -223,11 +222,9 @@ class Run:
     """
     return data_principles.chosen(self._bank, names, named, self.place)
 
-  def shown(
-    self, prompts: Sequence[conversations.Prompt], shown: Sequence[data_principles.Shown]
-  ) -> list[conversations.Prompt]:
-    """Returns prompts as improver, gap reward and reward model see them with principles."""
-    return [self._bank.show(prompt, shown) for prompt in prompts] if self._bank else [*prompts]
+  def under(self, shown: Sequence[data_principles.Shown]) -> improvement.Improver:
+    """Returns `improver`, which shows principles to improver and gap reward."""
+    return self._showing(self.improver, shown)
 
   def improve_questions(
     self,
@@ -240,12 +237,10 @@ class Run:
     """Returns what `improve` makes of questions that were checked, with noise from a key."""
     if not asked:
       return []
-    # The policy, which writes drafts, is shown no principles.
-    prompts = self.shown([question.prompt for question in asked], shown)
     made = improvement.improve(
-      self.improver,
-      prompts,
-      self.drafts(asked, key, temperature),
+      self.under(shown),
+      [question.prompt for question in asked],
+      self.drafts(asked, key, temperature),  # the policy is shown no principles
       rounds=rounds,
       key=key,
       temperature=temperature,
@@ -280,22 +275,24 @@ class Run:
     return policy.asking, policy.params
 
   @functools.cached_property
-  def _gap_reward(self) -> tuple[inference.Inference, Params]:
+  def _gap_reader(self) -> improvement.Improver:
+    """What reads gaps: `improver`, or a gap reward alone."""
     if "improver" in self.models:
-      return self.improver.inference, self.improver.gap_reward
-    gap_reward = self._one("gap_reward")
-    return gap_reward.asking, gap_reward.params
+      return self.improver
+    found = self._one("gap_reward")
+    return improvement.Improver(found.asking, None, None, found.params, 0.0)
+
+  def _showing(
+    self, models: improvement.Improver, shown: Sequence[data_principles.Shown]
+  ) -> improvement.Improver:
+    if self._bank is None:
+      return models
+    return dataclasses.replace(models, show=functools.partial(self._bank.show_all, shown=shown))
 
   @functools.cached_property
-  def _rate(self) -> Callable[[Sequence[conversations.Prompt], Sequence[str]], np.ndarray]:
-    published = export.load_published(self._folder, mesh=self._mesh, batch_size=self._batch_size)
-    if published is not None:
-      return published.rate
-    reward = self._one("reward")
-    asking = reward.asking
-    if self._bank and self._bank.length:
-      asking = asking.reading(self._bank.length)
-    return functools.partial(asking.rate, reward.params)
+  def _rate(self) -> scoring.Rate:
+    how = {"mesh": self._mesh, "batch_size": self._batch_size}
+    return scoring.rate(self._folder, self.models, self._bank, **how)
 
   def _one(self, name: str) -> export.Exported:
     return export.load_one(self._folder, name, mesh=self._mesh, batch_size=self._batch_size)

@@ -135,6 +135,12 @@ class Bank:
     content = self.template.format(principles=said, prompt=content)
     return (*earlier, conversations.Turn(role, content))
 
+  def show_all(
+    self, prompts: Sequence[conversations.Prompt], shown: Sequence[Shown]
+  ) -> list[conversations.Prompt]:
+    """Returns `show` of many prompts."""
+    return [self.show(prompt, shown) for prompt in prompts]
+
   def read(
     self, prompt: conversations.Prompt, response: str, shown: Sequence[Shown]
   ) -> tuple[conversations.Prompt, str]:

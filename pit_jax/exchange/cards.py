@@ -20,6 +20,8 @@ KINDS = {  # model of a run → what it is
   "improver": "the improver: shown a question and an answer to it, writes a better one",
   "reward": "the reward model: scores an answer",
   "gap_reward": "the gap reward model: scores how much better an answer is than another",
+  "implicit_reward": "a language model to which an answer is the likelier, the better it is",
+  "reference": "the language model with which `implicit_reward` is compared",
 }
 UNITS = {"reward": "R_P", "gap_reward": "R_PIT"}  # model that scores → its name in the results
 SCORED = tuple(UNITS)

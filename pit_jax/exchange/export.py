@@ -1,6 +1,7 @@
 """A finished run as files: WORKDIR/models holds all that answering and improving needs.
 
   policy/ improver/ reward/ gap_reward/   each model as transformers reads it; see exchange/hf.py
+  implicit_reward/ reference/             two language models, whose likelihoods reward
   base/                                   of models with adapters: these are as PEFT reads them, and
                                           the base they share lies here; see exchange/bundle.py
                                           a published reward model is whole, with its own tokenizer
@@ -26,17 +27,17 @@ from pit_jax.data import chat, encode, principles, text
 from pit_jax.exchange import bundle, classifier_files
 from pit_jax.improve import improvement
 from pit_jax.models import pure
-from pit_jax.rollout import classifiers, inference
+from pit_jax.rollout import classifiers, implicit, inference
 from pit_jax.storage import places
 from pit_jax.types import Params
 
 FORMAT = 7
 FOLDER = "models"
 RUN = "run.json"
-LANGUAGE = ("policy", "improver")  # the other models give a score
-NAMES = ("policy", "reward", "improver", "gap_reward")
-# What a model cannot be used without: an improver stops where its gap reward says so.
-WANTS = {"improver": ("policy", "gap_reward")}
+# A reward of likelihoods, see `implicit.Reward`: π and π_ref.
+IMPLICIT = ("implicit_reward", "reference")
+LANGUAGE = ("policy", "improver", *IMPLICIT)  # the other models give a score
+NAMES = ("policy", "reward", "improver", "gap_reward", *IMPLICIT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,8 @@ def save(
   Args:
     workdir: folder of the run.
     asking: how the models are asked.
-    models: some of NAMES; with `improver` also `policy` and `gap_reward`.
+    models: some of NAMES; with `improver` also `policy` and what stops it, `gap_reward` or both of
+      IMPLICIT.
     zero_point: mean gap of identical pairs, in the exported gap reward's unit; None without one.
     published: what takes the place of `reward` where it is a published one, in the run's unit.
     bank: the principles that reward model, gap reward and improver read, if they do.
@@ -135,7 +137,7 @@ def load(
       does not fit the others; the message names it.
   """
   run, reader = _opened(workdir, mesh)
-  if run.zero_point is None or not (reader.folder / "improver").is_dir():
+  if "improver" not in reader.names:
     raise ValueError(
       f"{reader.folder} holds no improver, because its recipe trains none, or none unless a key "
       "asks for it; give the --workdir of a run that has one"
@@ -151,8 +153,12 @@ def load(
       "both must come from one run"
     )
 
+  kinds = (language, pure.scalar_model(language.config))
+  asking = inference.Inference(*kinds, settings, run.response_length, batch_size, mesh)
+  if run.zero_point is None:
+    return improvement.Improver(asking, policy, improver, _implicit(reader, asking), 0.0)
   scalar, gap_reward = _model("gap_reward", reader, settings.tokenizer)
-  asking = inference.Inference(language, scalar, settings, run.response_length, batch_size, mesh)
+  asking = dataclasses.replace(asking, scalar=scalar)
   return improvement.Improver(asking, policy, improver, gap_reward, float(run.zero_point))
 
 
@@ -199,6 +205,14 @@ def load_one(
   return Exported(model, params, asking)
 
 
+def load_implicit(
+  workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
+) -> implicit.Reward:
+  """Returns the reward of likelihoods of a run; raises a ValueError as `load_one` does."""
+  exported = load_one(workdir, IMPLICIT[0], mesh=mesh, batch_size=batch_size)
+  return _implicit(_opened(workdir, mesh)[1], exported.asking)
+
+
 def load_published(
   workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
 ) -> classifiers.Classifier | None:
@@ -213,13 +227,20 @@ def load_published(
 
 
 def _check_models(models: dict[str, Params], zero_point: float | int | None) -> None:
-  unknown = sorted(models.keys() - {*NAMES})
-  absent = {name for one in models for name in WANTS.get(one, ())} - models.keys()
-  if unknown or absent or not models or ("gap_reward" in models) != (zero_point is not None):
+  halves = models.keys() & {*IMPLICIT}
+  stops = models.keys() & {"gap_reward", *IMPLICIT}
+  is_whole = (
+    0 < len(models) == len(models.keys() & {*NAMES})
+    and len(halves) in (0, len(IMPLICIT))
+    # An improver improves what its policy writes, and stops where a reward says so.
+    and ("improver" not in models or ("policy" in models and bool(stops)))
+    and ("gap_reward" in models) == (zero_point is not None)
+  )
+  if not is_whole:
     raise ValueError(
       f"models {sorted(models)} with zero point {zero_point} are no whole run; give some of "
-      f"{', '.join(NAMES)}, with an improver its policy and gap_reward too, and a zero point where "
-      "there is a gap_reward and nowhere else"
+      f"{', '.join(NAMES)}, with an improver its policy and gap_reward too, or both of "
+      f"{' and '.join(IMPLICIT)}, and a zero point where there is a gap_reward and nowhere else"
     )
 
   if zero_point is not None and not math.isfinite(zero_point):
@@ -331,3 +352,8 @@ def _model(
     )
 
   return model, reader.load(name)
+
+
+def _implicit(reader: bundle.Reader, asking: inference.Inference) -> implicit.Reward:
+  tokenizer = asking.settings.tokenizer
+  return implicit.Reward(asking, *(_model(name, reader, tokenizer)[1] for name in IMPLICIT))

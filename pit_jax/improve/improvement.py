@@ -1,15 +1,14 @@
 """Improves answers: y_0 → y_1 → … with the gap reward model deciding when to stop."""
 
 import dataclasses
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
 from pit_jax.data import conversations
 from pit_jax.improve import gains
-from pit_jax.rollout import inference
+from pit_jax.rollout import implicit, inference
 from pit_jax.types import Params
 
 STOP_RULES = gains.RULES  # of which the first is the default
@@ -23,18 +22,33 @@ class Improver:
   # M_P^RL, which writes the first answer where none is given; None where nothing answers.
   policy: Params | None
   improver: Params | None  # M_PIT^RL; None in a run that trains the policy alone: it answers only
-  gap_reward: Params | None  # R_PIT; None in such a run
+  # R_PIT: a head's, or one of likelihoods; None in such a run.
+  gap_reward: Params | implicit.Reward | None
   zero_point: float | int  # mean R_PIT of identical pairs, by which stop rule "zero_point" goes
   # A new version that gains more over the one before it is kept; −inf keeps every version.
   margin: float | int = 0.0
   stop_rule: str = STOP_RULES[0]  # what a gain is, one of STOP_RULES
   # How R_PIT is asked in words, where who asks remembers what it said; None: by `inference`.
   read: gains.Gaps | None = None
+  # What improver and R_PIT are shown of questions, such as these with principles; None: themselves.
+  show: Callable[[gains.Prompts], gains.Prompts] | None = None
 
   @property
   def gaps(self) -> gains.Gaps:
     """How R_PIT(x, answer, reference) of texts in words is asked, Float[N]."""
-    return self.read or functools.partial(self.inference.gaps, self.gap_reward)
+    return self.read or self._gaps
+
+  def shown(self, questions: gains.Prompts) -> gains.Prompts:
+    """Returns what improver and R_PIT are shown of questions."""
+    return questions if self.show is None else self.show(questions)
+
+  def _gaps(
+    self, questions: gains.Prompts, answers: gains.Texts, references: gains.Texts
+  ) -> np.ndarray:
+    shown = self.shown(questions)
+    if isinstance(self.gap_reward, implicit.Reward):
+      return self.gap_reward.gaps(questions, shown, answers, references)
+    return self.inference.gaps(self.gap_reward, shown, answers, references)
 
   def gains(
     self, questions: gains.Prompts, versions: Sequence[str], drafts: Sequence[str]
@@ -163,6 +177,6 @@ def revise(
 
   if not temperature >= 0:
     raise ValueError(f"temperature={temperature}; use 0 (the most likely tokens) or more")
-  arguments = (improver.improver, questions, drafts, key, float(temperature))
-  versions = improver.inference.revise(*arguments)
+  asked = (improver.shown(questions), drafts)
+  versions = improver.inference.revise(improver.improver, *asked, key, float(temperature))
   return versions, improver.gains(questions, versions, drafts)

@@ -105,9 +105,23 @@ class Sight:
   sine: jax.Array  # Float[B T 1 H2]
 
 
-def positions(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
-  """Returns the index of each real token among the real tokens of its row; padding gets 0."""
-  return jnp.maximum(jnp.cumsum(mask, axis=-1) - 1, 0)
+def positions(mask: Bool[Array, "B T"], segments: Segments = None) -> Int[Array, "B T"]:
+  """Returns the index of each real token among those of its row that it sees; see `Transformer`.
+
+  That of padding is the last real token's before it, or 0.
+  """
+  if segments is not None and not isinstance(segments, tuple):
+    return jnp.maximum(causal(mask, segments).sum(axis=-1) - 1, 0)
+
+  # Of parts of known lengths those that have ended are taken off, and no array of all pairs of
+  # tokens is made.
+  counted = jnp.cumsum(mask, axis=-1)
+  place = jnp.arange(mask.shape[-1])
+  first, *later = segments or mask.shape[-1:]
+  for start, end in itertools.pairwise(itertools.accumulate([first, *later])):
+    ended = mask[:, start:end].sum(axis=-1, keepdims=True)
+    counted -= jnp.where(place < end, 0, ended)
+  return jnp.maximum(counted - 1, 0)
 
 
 def spelled(segments: Segments, shape: tuple[int, ...]) -> Int[Array, "B T"] | None:

@@ -196,7 +196,7 @@ class Transformer(nnx.Module):
     visible = attention.causal(mask, ends)
 
     # A real token stands after all that it sees.
-    place = jnp.maximum(visible.sum(axis=-1) - 1, 0)
+    place = attention.positions(mask, segments)
     seen = kernels.seen(self.config, mask, visible, segments)
     wide, near = attention.sights(self.config, seen, place, place)
 

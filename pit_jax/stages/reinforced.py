@@ -91,15 +91,43 @@ def improver(
     start: the improver to begin from.
     asked: what the improver is shown of each row; None: x and reference, as R_PIT is in any case.
   """
-  job = context.config.rl
-  settings = context.rows.settings
-  alone = settings.formats["improver"].conversations(prompts, references)
   signal = reward.scored(context, model)
   if asked is not None:
-    signal = rewards.shown(context, signal, alone)
-  shown = encode.prompts(alone if asked is None else asked, settings, context.rows.tokens)
+    formats = context.rows.settings.formats
+    signal = rewards.shown(context, signal, formats["improver"].conversations(prompts, references))
+  how = {"signal": signal, "value": reward.centred(model), "start": start, "asked": asked}
+  return revised(context, name, prompts, references, **how)
+
+
+def revised(
+  context: contexts.Context,
+  name: str,
+  prompts: Sequence[conversations.Prompt],
+  references: Sequence[str],
+  *,
+  signal: rl.RewardFn,
+  value: Params,
+  start: Params,
+  asked: Sequence[prompt_formats.Conversation] | None = None,
+) -> trained.Trained:
+  """Returns the improver after RL for any reward of its versions; see `improver`.
+
+  Args:
+    context: of the run.
+    name: the stage's name.
+    prompts: x of each row.
+    references: what each is to improve.
+    signal: what rewards versions, called `gap`.
+    value: the value model to begin from.
+    start: the improver to begin from.
+    asked: what the improver is shown of each row; None: x and reference.
+  """
+  job = context.config.rl
+  settings = context.rows.settings
+  if asked is None:
+    asked = settings.formats["improver"].conversations(prompts, references)
+  shown = encode.prompts(asked, settings, context.rows.tokens)
   return optimised(
     context, name, shown, rewards.chosen(context, job, {"gap": signal}, prompts, references),
-    start=start, value=reward.centred(model), job=job,
-    drafts=context.models.inference.responses(references),
+    start=start, value=value, job=job, drafts=context.models.inference.responses(references),
   )  # fmt: skip

@@ -220,10 +220,10 @@ def _are_cut(
   """Returns of every row whether the models saw it shortened, in the prompt or in the draft."""
   if not good:
     return []
-  settings = run.improver.inference.settings
+  models = run.under(shown)
+  settings = models.inference.settings
   limits = (settings.max_prompt_length, settings.max_response_length)
-  prompts = run.shown([question.prompt for question in good], shown)
-  texts = (prompts, [one.draft for one in made])
+  texts = (models.shown([question.prompt for question in good]), [one.draft for one in made])
   asked = settings.formats["improver"].conversations(*texts)
   return settings.template.encode(settings.tokenizer, asked, *limits).is_cut.tolist()
 
@@ -298,14 +298,14 @@ def _show(
   shown: Sequence[principles.Shown],
 ) -> None:
   """Prints every version as soon as it is made, then which one is kept, and why no more follow."""
-  margin = run.improver.margin
-  prompts = run.shown([question.prompt], shown)
+  models = run.under(shown)
+  margin = models.margin
   (answer,) = run.drafts([question], key, asking.temperature)
   print(f"  0           {answer}")
   for k in range(1, asking.rounds + 1):
     (version,), (gap,) = improvement.revise(
-      run.improver,
-      prompts,
+      models,
+      [question.prompt],
       [answer],
       key=jax.random.fold_in(key, k),
       temperature=asking.temperature,

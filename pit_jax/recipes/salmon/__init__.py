@@ -30,6 +30,7 @@ import ml_collections
 from pit_jax.data import preferences, principles
 from pit_jax.evaluate import seeds
 from pit_jax.evaluate.experiments import length, main
+from pit_jax.exchange import export
 from pit_jax.feedback import named
 from pit_jax.losses import preference
 from pit_jax.recipes import recipe
@@ -84,7 +85,7 @@ def train(context: contexts.Context) -> measures.Study:
   questions = context.rows.fold(folds).prompts
   bank, context = banks.of_run(context)
   bank = conditioned.check_lengths(context, bank, questions)
-  policy, context = _sampled(context, bank)
+  policy, followed, context = _sampled(context, bank)
   labelled = labelling.labelled(context, bank, policy.params)
   context = made_rows.depending(context, *(one.made for one in labelled.samples), labelled.made)
 
@@ -112,25 +113,32 @@ def train(context: contexts.Context) -> measures.Study:
     study.policies[system] = _reinforced(context, system, policy, under)
   if not c.salmon.improver:
     return study
-  chain = improving.train(context, labelled, policy, models["reward"])
+  chain = improving.train(context, labelled, followed, policy, models["reward"])
   return dataclasses.replace(study, chain=chain)
 
 
 def _sampled(
   context: contexts.Context, bank: principles.Bank
-) -> tuple[trained.Trained, contexts.Context]:
-  """Returns the policy that is sampled, and the context of what follows it."""
+) -> tuple[trained.Trained, preferences.Fold | None, contexts.Context]:
+  """Returns the policy that is sampled, `labelling.rewritten`, and the context of what follows.
+
+  Where nobody is imitated under principles, nothing is rewritten.
+  """
   c = context.config
   start = context.initial_policy()
   if not c.salmon.writer:
-    return trained.Trained(start, {}), context
-  fold = labelling.instructed(context, bank, demonstrations.prompts(context, c.sft.fold))
+    return trained.Trained(start, {}), None, context
+  prompts = demonstrations.prompts(context, c.sft.fold)
+  fold = labelling.instructed(context, bank, prompts)
   writer = named.build(context, "writers", c.salmon.writer)
   written = feedback.completions(
     context, "demonstrations", fold, writer, most_failed=c.salmon.most_failed
   )
   context = made_rows.depending(context, written.made)
-  return sft.run(context, "sft", written.demonstrations, start=start, job=c.sft), context
+  policy = sft.run(context, "sft", written.demonstrations, start=start, job=c.sft)
+  if not c.salmon.instructed:
+    return policy, None, context
+  return policy, labelling.rewritten(context, bank, prompts, written), context
 
 
 def _reinforced(
@@ -146,18 +154,22 @@ def _reinforced(
 
 
 def exported(study: measures.Study) -> dict:
-  """Returns what is exported: the policy of the run's list, the reward model, the principles.
+  """Returns what is exported: the policy of the run's list, what rewards, the principles.
 
-  A reward model without a head is none that others could load, and stays in the run.
+  A reward of likelihoods is that of the gap, too.
   """
   models = {"policy": study.policies[banks.SALMON].params}
   rewarding = study.rewards["reward"]
   if isinstance(rewarding, reward.RewardModel):
     models["reward"] = rewarding.params
+  else:
+    models |= zip(export.IMPLICIT, (rewarding.params, rewarding.reference), strict=True)
   zero_point = None
   if chain := study.chain:
-    models |= {"improver": chain.improver.params, "gap_reward": chain.gap_reward.params}
-    zero_point = chain.gap_reward.facts["zero_point"]
+    models["improver"] = chain.improver.params
+    if isinstance(chain.gap_reward, reward.RewardModel):
+      models["gap_reward"] = chain.gap_reward.params
+      zero_point = chain.gap_reward.facts["zero_point"]
   return {"models": models, "zero_point": zero_point, "bank": study.labelled.bank}
 
 
@@ -188,7 +200,7 @@ RECIPE = recipe.Recipe(
     "policies": seeds.rows("system", "list"),
     "steering": seeds.rows("principle"),
     "improved": measures.pool_improved,
-    "improved_steering": seeds.rows("principle"),
+    "improved_steering": seeds.rows("principle", "version"),
   },
   experiments={
     "main": main.measure,

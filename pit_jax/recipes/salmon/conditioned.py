@@ -106,7 +106,7 @@ def rated(
   """Returns the scores of answers, each under a list of principles, in a model's unit, Float[N]."""
   prompts, texts = _read(bank, questions, answers, lists)
   if isinstance(model, implicit.Implicit):
-    return implicit.rate(asking, model, questions, prompts, texts)
+    return model.asked(asking).rate(questions, prompts, texts)
   return asking.rate(model.params, prompts, texts)
 
 

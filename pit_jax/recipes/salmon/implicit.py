@@ -1,6 +1,6 @@
 """A reward without a head: how much likelier a response is under principles than without any.
 
-  r(x, y, P) = log π(y | x, P) − log π_sft(y | x)
+  r(x, y, P) = log π(y | x, P) − log π_sft(y | x)          see `rollout/implicit.py`
 
 π begins as π_sft, which has seen demonstrations under principles, and learns from the labelled rows
 by DPO's loss, every prompt with the row's principles (Rafailov et al. 2023, arXiv 2305.18290). A
@@ -9,13 +9,11 @@ language model has that product in the likelihood of every token.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import ml_collections
-import numpy as np
 
-from pit_jax.data import conversations, preferences
-from pit_jax.rollout import inference
+from pit_jax.data import preferences
+from pit_jax.rollout import implicit, inference
 from pit_jax.run import context as contexts
 from pit_jax.stages import dpo, trained
 from pit_jax.types import Params
@@ -26,6 +24,10 @@ class Implicit(trained.Trained):
   """A language model that rewards, and the one without principles that it is compared with."""
 
   reference: Params  # π_sft
+
+  def asked(self, asking: inference.Inference) -> implicit.Reward:
+    """Returns the reward, ready to be asked of texts."""
+    return implicit.Reward(asking, self.params, self.reference)
 
 
 def run(
@@ -40,18 +42,3 @@ def run(
   result = dpo.run(context, name, fold, start=policy, reference=policy, job=job)
   facts = {**result.facts, "accuracy": result.facts["validation/accuracy"]}
   return Implicit(result.params, facts, policy)
-
-
-def rate(
-  asking: inference.Inference,
-  model: Implicit,
-  questions: Sequence[conversations.Prompt],
-  shown: Sequence[conversations.Prompt],
-  answers: Sequence[str],
-) -> np.ndarray:
-  """Returns r of answers in words, without their ends, in nats, Float[N].
-
-  `shown` are the questions with principles.
-  """
-  under = asking.likelihoods(model.params, shown, answers)
-  return under - asking.likelihoods(model.reference, questions, answers)

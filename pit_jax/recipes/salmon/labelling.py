@@ -46,6 +46,10 @@ class Labelled:
     """What became of the rows."""
     return principled.counts(self.made.rows)
 
+  def labelled(self, part: str) -> list[dict[str, Any]]:
+    """Returns the rows of a part that have a label, in the order of those of `fold`."""
+    return [row for row in self._of(part) if row["preference"] is not None]
+
   def _of(self, part: str) -> list[dict[str, Any]]:
     return [row for row in self.made.rows if row["part"] == part]
 
@@ -70,19 +74,52 @@ def instructed(
   What the writer answers to these is what makes the policy one that knows the principles' words, as
   a chat model does.
   """
-  c = context.config
-  drawing = principled.drawing(c.salmon)
 
   def several(part: str) -> Iterator[preferences.Preference]:
-    rows = getattr(fold, part)
-    yield from rows
-    for number in range(c.salmon.instructed):
-      for i, row in enumerate(rows):
-        rng = random.Random(f"instructed {c.seed} {part} {number} {i}")
-        shown = principled.draw(rng, drawing, bank, row.prompt)
-        yield dataclasses.replace(row, prompt=bank.show(row.prompt, shown))
+    yield from getattr(fold, part)
+    for row, prompt in _instructed(context, bank, fold, part):
+      yield dataclasses.replace(row, prompt=prompt)
 
   return preferences.Fold(*(tuple(several(part)) for part in feedback.PARTS))
+
+
+def rewritten(
+  context: contexts.Context,
+  bank: principles.Bank,
+  fold: preferences.Fold,
+  written: feedback.Completions,
+) -> preferences.Fold:
+  """Returns what an improver is to make of the writer's answers under principles: its own.
+
+  A row is a prompt with principles as in `instructed`, the writer's answer to it, and as the worse
+  one, which is to be improved, its answer without any. Prompts that it failed to answer have none.
+
+  Args:
+    context: of the run.
+    bank: the principles.
+    fold: whose prompts the writer answered.
+    written: its answers to the rows of `instructed`.
+  """
+
+  def several(part: str) -> Iterator[preferences.Preference]:
+    texts = dict(written.parts[part])
+    for row, prompt in _instructed(context, bank, fold, part):
+      if row.prompt in texts and prompt in texts:
+        yield preferences.Preference(prompt, texts[prompt], texts[row.prompt])
+
+  return preferences.Fold(*(tuple(several(part)) for part in feedback.PARTS))
+
+
+def _instructed(
+  context: contexts.Context, bank: principles.Bank, fold: preferences.Fold, part: str
+) -> Iterator[tuple[preferences.Preference, conversations.Prompt]]:
+  """Yields every row of a part with its prompt under principles, salmon.instructed times."""
+  c = context.config
+  drawing = principled.drawing(c.salmon)
+  for number in range(c.salmon.instructed):
+    for i, row in enumerate(getattr(fold, part)):
+      rng = random.Random(f"instructed {c.seed} {part} {number} {i}")
+      yield row, bank.show(row.prompt, principled.draw(rng, drawing, bank, row.prompt))
 
 
 def labelled(context: contexts.Context, bank: principles.Bank, policy: Params) -> Labelled:

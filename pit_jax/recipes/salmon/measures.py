@@ -1,6 +1,7 @@
 """Whether the reward model of a run reads its principles, and whether policies follow them."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -154,38 +155,49 @@ def measure_policies(run: Subject) -> dict:
 def measure_improver(run: Subject) -> dict:
   """Returns what the improver makes of the same drafts under every list, after one round.
 
-  `improved` has of each list, and of none of them the drafts, which are answers of `sft`, the share
-  that passes each check where the task has some: of the version that was made, and (`kept`) of the
-  one that the stop rule keeps, with the share of versions that it keeps. `improved_steering` has
-  of each principle what `steering` has, of the versions that were made.
+  `improved` has the score and the share that passes each check, where the task has some, of the
+  drafts (version `draft`), which are answers of `sft`, and of each list of three versions: the one
+  that was `made`; the one that the stop rule leaves (`kept`), with the `share` of drafts that it
+  replaces; and what `sft` answers `anew`, shown the list and no draft. `improved_steering` has of
+  each principle what `steering` has, of the versions `made` and of those `anew`.
   """
   models = run.study.chain.models(run.context, run.models["sft"])
-  drafts = run.systems["sft"]
+  questions, drafts = run.suite.questions, run.systems["sft"]
   lists = {name: banks.shown(run.bank, listed)
            for name, listed in banks.lists(run.context.config).items() if listed}  # fmt: skip
-  rows = [{"list": [], "kept": False, "share": None, **_checked(run, drafts)}]
-  versions = {}
+  rows = [{"list": [], "version": "draft", "share": None, **_checked(run, drafts)}]
+  versions: dict[str, dict] = {"made": {}, "anew": {}}
+  # The same noise under every list: what differs is what they say.
+  key = jax.random.fold_in(run.suite.key, IMPROVED)
+  noise = jax.random.split(key)
+  temperature = run.suite.temperature
   for name, shown in lists.items():
-    questions = [run.bank.show(question, shown) for question in run.suite.questions]
-    # The same noise under every list: what differs is what they say.
-    key = jax.random.fold_in(run.suite.key, IMPROVED)
-    how = {"rounds": 1, "key": key, "temperature": run.suite.temperature}
-    made = improvement.improve(models, questions, drafts, **how)
+    under = dataclasses.replace(models, show=functools.partial(run.bank.show_all, shown=shown))
+    how = {"rounds": 1, "key": key, "temperature": temperature}
+    made = improvement.improve(under, questions, drafts, **how)
+    asked = run.bank.show_all(questions, shown)
+    anew = models.inference.answer(run.models["sft"], asked, noise[1], temperature)
+    versions["made"][name], versions["anew"][name] = made.texts[1], anew
     said = [one.name for one in shown]
-    versions[name] = made.texts[1]
-    share = float(made.kept.mean())
-    for is_kept, texts in ((False, made.texts[1]), (True, made.with_stop(1))):
-      rows.append({"list": said, "kept": is_kept, "share": share, **_checked(run, texts)})
+    texts = {"made": made.texts[1], "kept": made.with_stop(1), "anew": anew}
+    for version, several in texts.items():
+      share = float(made.kept.mean()) if version == "kept" else None
+      told = {"version": version, "share": share, **_checked(run, several)}
+      rows.append({"list": said, **told})
 
-  told = {"improved": rows}
+  found = {"improved": rows}
   if is_checked(run):
-    told["improved_steering"] = _steering(run, lists, versions)
-  return told
+    found["improved_steering"] = [
+      {"version": version, **row}
+      for version, texts in versions.items()
+      for row in _steering(run, lists, texts)
+    ]
+  return found
 
 
 def pool_improved(parts: Mapping[int, Sequence[Mapping]], prompts: Sequence) -> list[dict]:
   """Returns `improved` of several seeds: means, those of each check among them."""
-  pooled = seeds.rows("list", "kept")(parts, prompts)
+  pooled = seeds.rows("list", "version")(parts, prompts)
   for row, same in zip(pooled, zip(*parts.values(), strict=True), strict=True):
     checks = [one.get("checks", {}) for one in same]
     row["checks"] = {name: float(np.mean([each[name] for each in checks])) for name in checks[0]}

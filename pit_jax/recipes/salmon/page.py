@@ -67,7 +67,8 @@ def steering(results: Mapping) -> cells.Table | None:
 def improved_steering(results: Mapping) -> cells.Table | None:
   """Every principle with how often its check is passed by versions under lists."""
   title = "What a principle does to versions"
-  return _steered(results, "improved_steering", title, "versions that the improver makes")
+  what = "versions that the improver makes, and of answers by sft that is shown the list (anew),"
+  return _steered(results, "improved_steering", title, what)
 
 
 def _steered(results: Mapping, name: str, title: str, what: str) -> cells.Table | None:
@@ -75,8 +76,9 @@ def _steered(results: Mapping, name: str, title: str, what: str) -> cells.Table 
   rows = results.get(name, ())
   if not rows:
     return None
+  versions = {"version": "version"} if "version" in rows[0] else {}
   columns = cells.columns({
-    "principle": "principle",
+    "principle": "principle", **versions,
     "with": lambda row: cells.percent(row.get("with")),
     "without": lambda row: cells.percent(row.get("without")),
     "difference": lambda row: cells.percent(row.get("difference")),
@@ -98,8 +100,8 @@ def improved(results: Mapping) -> cells.Table | None:
     return None
   names = dict.fromkeys(name for row in rows for name in row.get("checks", {}))
   columns = cells.columns({
-    "list": lambda row: ", ".join(row["list"]) or "drafts",
-    "version": lambda row: "kept" if row["kept"] else "made" if row["list"] else "",
+    "list": lambda row: ", ".join(row["list"]),
+    "version": "version",
     "kept": lambda row: cells.percent(row.get("share")),
     **{name: lambda row, name=name: cells.percent(row.get("checks", {}).get(name))
        for name in names},
@@ -107,7 +109,8 @@ def improved(results: Mapping) -> cells.Table | None:
   })  # fmt: skip
   note = (
     "The same drafts, one round of the improver, the same noise: what differs is the list. Kept is "
-    "the version that the stop rule keeps, and the share of versions that it keeps."
+    "what the stop rule leaves, and the share of drafts that it replaces; anew is what sft answers "
+    "that is shown the list, and no draft."
   )
   return cells.select("improved", "Improvement under principles", rows, columns, note=note)
 

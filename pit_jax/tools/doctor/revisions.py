@@ -117,9 +117,8 @@ def _scores(
 ) -> np.ndarray:
   """Returns the judge's score of what a reviser makes of every draft; NaN of an empty one."""
   key = jax.random.fold_in(jax.random.key(seed), number)
-  models = reviser.improver
-  shown = reviser.shown(prompts, reviser.chosen(None))
-  texts = models.inference.revise(models.improver, shown, drafts, key, 1.0)
+  models = reviser.under(reviser.chosen(None))
+  texts = models.inference.revise(models.improver, models.shown(prompts), drafts, key, 1.0)
 
   said = np.array([bool(text.strip()) for text in texts])
   scores = np.full(len(texts), np.nan)
