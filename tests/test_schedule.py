@@ -50,6 +50,18 @@ def test_the_lines_name_folds_stages_and_how_often_rows_are_seen():
   assert len(lines) == 8
 
 
+def test_how_many_rows_are_packed_into_one_is_not_known_before():
+  config = pit.get_config("tiny").unlock()
+  config.sft.packing = True
+  lines = [*schedule.lines(FOLDS, schedule.stages(config, recipe.named("pit"), FOLDS))]
+  assert (
+    lines[1] == "stage sft_policy: 1.09 times the 117 of sft, at most 4 steps of 32 packed rows"
+  )
+  config.sft.steps = 3
+  lines = [*schedule.lines(FOLDS, schedule.stages(config, recipe.named("pit"), FOLDS))]
+  assert lines[1] == "stage sft_policy: 3 steps of 32 packed rows of the 117 of sft"
+
+
 def test_rows_that_are_made_of_a_fold_are_told_from_its_own():
   config = instructors.get_config("tiny")
   method = recipe.named("instructors")

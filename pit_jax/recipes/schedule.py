@@ -31,6 +31,7 @@ class Stage:
   unit: str  # what a step is called
   samples: int  # rows of a step for each of the fold's
   key: str  # of the configuration, which says how long it lasts
+  is_packed: bool = False  # do several rows of the fold share one of a step?
 
 
 def stages(
@@ -52,7 +53,7 @@ def stages(
       steps = kinds.steps_of(config, stage, _count(rows, fold))
       seen = (stage.name, job.kind, fold, stage.made)
       work = (steps, job.batch_size, kind.passes(job), kind.unit, job.get("samples", 1))
-      learning.append(Stage(*seen, *work, _key(job, stage)))
+      learning.append(Stage(*seen, *work, _key(job, stage), bool(job.get("packing"))))
 
   return learning
 
@@ -103,10 +104,14 @@ def lines(rows: Mapping[str, int], planned: list[Stage]) -> Iterator[str]:
     count = stage.made or _count(rows, stage.fold)
     epochs = stage.steps * stage.batch_size / stage.samples / max(count, 1)
     of = f"{count:,} made of {stage.fold}" if stage.made else f"the {count:,} of {stage.fold}"
-    yield (
-      f"stage {stage.name}: {stage.steps:,} {stage.unit} of {stage.batch_size:,} rows, "
-      f"{epochs:.3g} times {of}"
-    )
+    size = f"{stage.steps:,} {stage.unit} of {stage.batch_size:,}"
+    if not stage.is_packed:
+      yield f"stage {stage.name}: {size} rows, {epochs:.3g} times {of}"
+    elif stage.key.endswith(".epochs"):
+      # How many share a row is known once their tokens are.
+      yield f"stage {stage.name}: {epochs:.3g} times {of}, at most {size} packed rows"
+    else:
+      yield f"stage {stage.name}: {size} packed rows of {of}"
 
 
 def asked(
