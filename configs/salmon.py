@@ -89,7 +89,9 @@ def _principles() -> ml_collections.ConfigDict:
   # Whether two more reward models are trained: one whose rows show each other's principles, and
   # one whose rows show none.
   salmon.controls = True
-  salmon.improver = False  # whether gap reward and improver are trained for principles, too
+  # Whether an improver is trained for principles, too, and a gap reward for it where the form is
+  # "scalar".
+  salmon.improver = False
   salmon.pairs = 256  # held-out prompts on which the reward models are asked, at most
   return salmon
 

@@ -34,7 +34,7 @@ def run(request, tmp_path_factory):
     settings=dataclasses.replace(asking.settings, tokenizer=words, template=form),
     response_length=16,
   )
-  models = tiny_models.models_of(asking)
+  models = tiny_models.with_likelihoods(asking)
   export.save(folder / "run", asking, models, zero_point=0.0)
   convert.send_out(folder / "run", folder / "out", list(cards.KINDS))
   return asking, models, folder / "out"

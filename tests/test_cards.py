@@ -84,12 +84,12 @@ def sent(request, tmp_path_factory):
     settings=dataclasses.replace(asking.settings, tokenizer=words, template=form),
     response_length=40,
   )
-  models = tiny_models.models_of(asking)
+  models = tiny_models.with_likelihoods(asking)
   base = tiny.parameters(asking.language, seed=8)
   for params in models.values():  # one base below adapters of their own
     adapters = params["trunk"]["blocks"]["adapters"]
     params["trunk"] = base["trunk"] | {"blocks": base["trunk"]["blocks"] | {"adapters": adapters}}
-  for name in ("policy", "improver"):
+  for name in export.LANGUAGE:
     models[name]["head"] = base["head"]
   export.save(folder / "run", asking, models, zero_point=0.0)
   described = {

@@ -24,7 +24,7 @@ def run(tmp_path_factory):
   """Returns a finished run with a report."""
   workdir = tmp_path_factory.mktemp("run")
   asking = tiny_models.inference_of(tmp_path_factory.mktemp("tokenizer"))
-  export.save(workdir, asking, tiny_models.models_of(asking), zero_point=0.125)
+  export.save(workdir, asking, tiny_models.with_likelihoods(asking), zero_point=0.125)
   (workdir / "report").mkdir()
   results = json.dumps(report_example.example(), default=lambda x: x.tolist())
   (workdir / "report" / "results.json").write_text(results)
@@ -191,11 +191,18 @@ def test_a_run_without_a_report_is_sent_out_and_says_so(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "names", [("policy",), ("policy", "reward"), ("reward", "gap_reward"), export.NAMES]
+  "names",
+  [
+    ("policy",),
+    ("policy", "reward"),
+    ("reward", "gap_reward"),
+    ("policy", *export.IMPLICIT),
+    export.NAMES,
+  ],
 )
 def test_all_that_a_run_has_is_sent_out(tmp_path, names):
   asking = tiny_models.inference_of(tmp_path / "tokenizer")
-  models = tiny_models.models_of(asking)
+  models = tiny_models.with_likelihoods(asking)
   kept = {name: models[name] for name in names}
   export.save(tmp_path, asking, kept, zero_point=0.0 if "gap_reward" in names else None)
   command.main(["export", f"--workdir={tmp_path}", f"--output={tmp_path / 'out'}"])
@@ -203,7 +210,7 @@ def test_all_that_a_run_has_is_sent_out(tmp_path, names):
 
 
 def test_what_cannot_be_converted_is_named(run, tmp_path):
-  with pytest.raises(SystemExit, match=r"no model 'critic'; it has gap_reward, improver"):
+  with pytest.raises(SystemExit, match=r"no model 'critic'; it has gap_reward, implicit_reward"):
     command.main(["export", f"--workdir={run}", f"--output={tmp_path}", "--models=critic"])
   with pytest.raises(SystemExit, match="no finished run"):
     command.main(["export", f"--workdir={tmp_path}", f"--output={tmp_path}"])

@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 import tiny_run
 
+from pit_jax import types
 from pit_jax.exchange import families
 from pit_jax.recipes import pit, recipe
 from pit_jax.run import abstract, memory, origin
@@ -39,6 +40,21 @@ def test_weights_count_as_gathered_where_the_compiler_copies_them(shape, unroll,
     assert memory.gathered(run) == 0 and sizes.temp_size_in_bytes < layers
   kept = memory.needs(run, pit.RECIPE)["sampling of pit_policy"]
   assert kept["weights gathered for sampling"] == memory.gathered(run)
+
+
+@pytest.mark.parametrize("packed_length", [0, 48])
+def test_a_step_of_packed_rows_is_compiled_for_their_length(packed_length):
+  changes = {"sft__packing": True, "sft__packed_length": packed_length}
+  run = arrays((8, 1, 1), **changes)
+  made = programs.imitation(run, "sft", run.prompt)
+  batch = made.arguments[2]
+  length = packed_length or run.prompt + run.response
+  assert isinstance(batch, types.Packed)
+  assert batch.tokens.shape == (run.config.sft.batch_size, length)
+  made.function.lower(*made.arguments)
+  apart = programs.imitation(arrays((8, 1, 1)), "sft", run.prompt)
+  if not packed_length:
+    assert made.flops == apart.flops
 
 
 def test_a_published_reward_model_counts_as_large_as_it_is(tmp_path):

@@ -1,5 +1,6 @@
 """An improver under principles whose gap reward is one of likelihoods, without a head."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,8 +12,10 @@ import pit_jax
 from pit_jax import types
 from pit_jax.commands import convert
 from pit_jax.recipes import running, salmon
+from pit_jax.recipes.salmon import labelling
 from pit_jax.rollout import implicit
-from pit_jax.stages import rl, sft
+from pit_jax.stages import feedback, rl, sft
+from pit_jax.stages.feedback import PARTS
 
 CHANGES = IMPLICIT | {
   "salmon__improver": True, "salmon__controls": False, "salmon__others": OTHERS[:1],
@@ -68,12 +71,31 @@ def test_an_improver_learns_what_the_writer_says_under_principles(given):
   assert fold.validation
 
 
-def test_without_a_writer_it_learns_from_the_labels():
-  own = config(**CHANGES | {"salmon__writer": ""})
+@pytest.mark.parametrize("change", [{"salmon__writer": ""}, {"salmon__instructed": 0}])
+def test_without_a_writer_under_principles_it_learns_from_the_labels(change, tmp_path):
+  own = config(**CHANGES | {"salmon__others": ()} | change)
   planned = {stage.name: stage for stage in salmon.stages(own)}
   assert planned["sft_improver"].fold == own.reward.fold
   taught = {stage.name: stage for stage in salmon.stages(config(**CHANGES))}
   assert taught["sft_improver"].fold == own.sft.fold
+
+  with tiny_run.watching(sft) as seen:
+    salmon.RECIPE.train(tiny_run.build(own, tmp_path))
+  fold = seen["sft_improver"][0][0]
+  lines = (tmp_path / "rows" / "labels.jsonl").open()
+  pairs = {frozenset((row["output_1"], row["output_2"])) for row in map(json.loads, lines)}
+  assert {frozenset((row.chosen, row.rejected)) for row in fold.rows} <= pairs
+
+
+def test_a_prompt_that_no_principle_fits_is_not_rewritten(given):
+  """Else an improver would be taught to leave a draft as it is."""
+  context, _, study = given
+  none = dataclasses.replace(study.labelled.bank, principles=())
+  fold = context.rows.fold("sft")
+  answers = {part: [(row.prompt, "as it is") for row in getattr(fold, part)] for part in PARTS}
+  written = feedback.Completions(None, answers, {})
+  made = labelling.rewritten(context, none, fold, written)
+  assert not made.rows and not made.validation
 
 
 def test_what_rl_maximises_is_how_much_better_a_version_is_than_its_reference(given):

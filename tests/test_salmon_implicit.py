@@ -109,12 +109,16 @@ def test_scores_of_a_finished_run_are_the_likelihoods(run, given):
   context, _, study = given
   found = pit_jax.load(run, mesh=(1, 1, 1), batch_size=4)
   questions = [*context.rows.fold("rl").prompts[:3]]
+  others = [*reversed(ANSWERS)]
   for named in (["tone", "not:closing"], []):
     shown = study.labelled.bank.chosen(",".join(named)) if named else ()
     columns = zip(questions, ANSWERS, strict=True)
     slowly = [ratio(context, study.rewards["reward"], x, shown, y) for x, y in columns]
     scores = found.score(questions, ANSWERS, principles=named)
     np.testing.assert_allclose(scores, slowly, rtol=1e-3, atol=1e-3)
+    gaps = found.gap(questions, ANSWERS, others, principles=named)
+    less = found.score(questions, others, principles=named)
+    np.testing.assert_allclose(gaps, scores - less, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,14 @@ def models_of(asking: inference.Inference) -> dict[str, Params]:
   return {names[i]: tiny.parameters(kinds[i], seed=i) for i in range(4)}
 
 
+def with_likelihoods(asking: inference.Inference) -> dict[str, Params]:
+  """Returns those, and the two whose likelihoods reward: every model that a run can have."""
+  two = {
+    name: tiny.parameters(asking.language, seed=10 + i) for i, name in enumerate(export.IMPLICIT)
+  }
+  return models_of(asking) | two
+
+
 def script(monkeypatch, *gaps: float, own=0.25) -> None:
   """Puts in the models' place: version k of an answer ends in k strokes, with gap gaps[k − 1].
 

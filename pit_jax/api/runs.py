@@ -19,7 +19,7 @@ from pit_jax.data import conversations, questions
 from pit_jax.data import principles as data_principles
 from pit_jax.exchange import export
 from pit_jax.improve import gains, improvement
-from pit_jax.rollout import inference
+from pit_jax.rollout import implicit, inference
 from pit_jax.storage import places
 from pit_jax.types import Params
 
@@ -167,7 +167,7 @@ class Run:
 
     Raises:
       ValueError: a row cannot be used, the lengths differ, a principle is none of the run's, or the
-        run has no gap reward model.
+        run has nothing that rewards a gap.
     """
     models = self._showing(self._gap_reader, self.chosen(principles))
     texts = asked.texts(response=responses, reference=references)
@@ -183,7 +183,7 @@ class Run:
     *,
     principles: Sequence[str] | None = None,
   ) -> np.ndarray:
-    """Returns R_P(x, response), the reward model's score, Float[N].
+    """Returns R_P(x, response), the reward model's score, Float[N]; in nats of one of likelihoods.
 
     Args:
       prompts: N of them, each a text or messages.
@@ -204,7 +204,7 @@ class Run:
 
   @functools.cached_property
   def improver(self) -> improvement.Improver:
-    """Policy, improver and gap reward model with the stop rule; raises a ValueError without one."""
+    """Policy, improver and gap reward with the stop rule; raises a ValueError where one lacks."""
     models = export.load(self._folder, mesh=self._mesh, batch_size=self._batch_size)
     return dataclasses.replace(models, **self._stop)
 
@@ -276,9 +276,12 @@ class Run:
 
   @functools.cached_property
   def _gap_reader(self) -> improvement.Improver:
-    """What reads gaps: `improver`, or a gap reward alone."""
+    """What reads gaps: `improver`, or what rewards alone."""
     if "improver" in self.models:
       return self.improver
+    if export.IMPLICIT[0] in self.models:
+      rewarding = self._implicit
+      return improvement.Improver(rewarding.asking, None, None, rewarding, 0.0)
     found = self._one("gap_reward")
     return improvement.Improver(found.asking, None, None, found.params, 0.0)
 
@@ -291,8 +294,18 @@ class Run:
 
   @functools.cached_property
   def _rate(self) -> scoring.Rate:
+    if export.IMPLICIT[0] in self.models:
+      return scoring.by_likelihoods(self._implicit, self._bank)
     how = {"mesh": self._mesh, "batch_size": self._batch_size}
-    return scoring.rate(self._folder, self.models, self._bank, **how)
+    return scoring.rate(self._folder, self._bank, **how)
+
+  @functools.cached_property
+  def _implicit(self) -> implicit.Reward:
+    # An improver brings what stops it: it is not read twice.
+    if "improver" in self.models and isinstance(self.improver.gap_reward, implicit.Reward):
+      return self.improver.gap_reward
+    how = {"mesh": self._mesh, "batch_size": self._batch_size}
+    return export.load_implicit(self._folder, **how)
 
   def _one(self, name: str) -> export.Exported:
     return export.load_one(self._folder, name, mesh=self._mesh, batch_size=self._batch_size)

@@ -1,13 +1,14 @@
 """How a finished run scores answers: by a head, a published model, or likelihoods."""
 
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from pit_jax.data import conversations, principles
 from pit_jax.exchange import export
+from pit_jax.rollout import implicit
 
 # (prompts, answers, principles to show) → R_P of each, Float[N].
 Rate = Callable[
@@ -15,22 +16,17 @@ Rate = Callable[
 ]
 
 
-def rate(
-  folder: pathlib.Path, models: Collection[str], bank: principles.Bank | None, **how: Any
-) -> Rate:
-  """Returns how a run scores answers.
+def rate(folder: pathlib.Path, bank: principles.Bank | None, **how: Any) -> Rate:
+  """Returns how a run scores answers by its reward model.
 
   Args:
     folder: of the run.
-    models: the names of the models that it has.
     bank: the principles that they read; None: they read none.
     how: mesh and batch size, as for `export.load_one`.
 
   Raises:
     ValueError: the run has no reward model.
   """
-  if export.IMPLICIT[0] in models:
-    return _by_likelihoods(folder, bank, **how)
   published = export.load_published(folder, **how)
   if published is not None:
     return lambda prompts, answers, _: published.rate(prompts, answers)
@@ -45,10 +41,10 @@ def rate(
   return by_head
 
 
-def _by_likelihoods(folder: pathlib.Path, bank: principles.Bank | None, **how: Any) -> Rate:
-  rewarding = export.load_implicit(folder, **how)
+def by_likelihoods(rewarding: implicit.Reward, bank: principles.Bank | None) -> Rate:
+  """Returns how a run scores answers whose reward is one of likelihoods, in nats."""
 
-  def by_likelihoods(prompts, answers, shown) -> np.ndarray:
+  def score(prompts, answers, shown) -> np.ndarray:
     return rewarding.rate(prompts, bank.show_all(prompts, shown) if bank else prompts, answers)
 
-  return by_likelihoods
+  return score

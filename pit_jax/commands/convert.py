@@ -63,7 +63,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   send.add_argument(
     "--models",
     type=terminal.words,
-    help="which of policy, improver, reward, gap_reward, separated by commas; else all there are",
+    help="which of policy, improver, reward, gap_reward, implicit_reward, reference, separated by "
+    "commas; else all there are",
   )
   send.add_argument(
     "--system",

@@ -240,7 +240,7 @@ def _write_model(
 
 
 def _sampling(found: export.Exported) -> transformers.GenerationConfig:
-  """Returns the generation config of policy or improver: the whole distribution is sampled."""
+  """Returns the generation config of a language model: the whole distribution is sampled."""
   tokenizer = found.asking.settings.tokenizer
   ends = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
   # No top_k, since transformers cuts at 50 tokens by default.

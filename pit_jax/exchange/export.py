@@ -187,7 +187,7 @@ class Exported:
 def load_one(
   workdir: pathlib.Path, name: str, *, mesh: jax.sharding.Mesh, batch_size: int = 1
 ) -> Exported:
-  """Returns one model of a run: policy, improver, reward or gap_reward; see `load`.
+  """Returns one model of a run, one of NAMES; see `load`.
 
   Raises:
     ValueError: as `load`, or the run has no such model, or its reward model is a published one.
@@ -208,9 +208,17 @@ def load_one(
 def load_implicit(
   workdir: pathlib.Path, *, mesh: jax.sharding.Mesh, batch_size: int = 1
 ) -> implicit.Reward:
-  """Returns the reward of likelihoods of a run; raises a ValueError as `load_one` does."""
-  exported = load_one(workdir, IMPLICIT[0], mesh=mesh, batch_size=batch_size)
-  return _implicit(_opened(workdir, mesh)[1], exported.asking)
+  """Returns the reward of likelihoods of a run that has both of IMPLICIT.
+
+  Raises:
+    ValueError: as `load`.
+  """
+  run, reader = _opened(workdir, mesh)
+  settings = _settings(run, reader.folder / "tokenizer")
+  shape = reader.describe(IMPLICIT[0]).config
+  kinds = (pure.language_model(shape), pure.scalar_model(shape))
+  asking = inference.Inference(*kinds, settings, run.response_length, batch_size, mesh)
+  return _implicit(reader, asking)
 
 
 def load_published(

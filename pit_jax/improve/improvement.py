@@ -28,7 +28,8 @@ class Improver:
   # A new version that gains more over the one before it is kept; −inf keeps every version.
   margin: float | int = 0.0
   stop_rule: str = STOP_RULES[0]  # what a gain is, one of STOP_RULES
-  # How R_PIT is asked in words, where who asks remembers what it said; None: by `inference`.
+  # How R_PIT is asked of questions in words, where who asks remembers what it said; None: by
+  # `inference`, of what `show` makes of them.
   read: gains.Gaps | None = None
   # What improver and R_PIT are shown of questions, such as these with principles; None: themselves.
   show: Callable[[gains.Prompts], gains.Prompts] | None = None

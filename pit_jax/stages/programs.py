@@ -14,7 +14,7 @@ from pit_jax.rollout import classifiers, inference
 from pit_jax.run import abstract, kinds, memory
 from pit_jax.stages import dpo, objectives, pair_columns, ppo, rl, supervised
 from pit_jax.training import optimizers
-from pit_jax.types import Demonstrations, GapPreferences, Preferences, Prompts, Responses
+from pit_jax.types import Demonstrations, GapPreferences, Packed, Preferences, Prompts, Responses
 
 # Any ids will do: they change no shape.
 STOP_IDS = (1,)
@@ -37,17 +37,19 @@ class Program:
 
 
 def imitation(run: abstract.Arrays, section: str, prompt: int) -> Program:
-  """Returns a step of supervised fine-tuning, on prompts of so many tokens."""
+  """Returns a step of supervised fine-tuning, on prompts of so many tokens or on packed rows."""
   job = run.config[section]
+  length = prompt + run.response
+  batch: Demonstrations | Packed
   if job.packing:
-    raise ValueError(
-      f"{section}.packing=True is not planned; plan with False, whose rows are longer"
-    )
-
-  batch = Demonstrations(
-    run.rows(Prompts, job.batch_size, prompt), run.rows(Responses, job.batch_size, run.response)
-  )
-  tokens = job.batch_size * (prompt + run.response)
+    length = job.packed_length or length
+    shape = (job.batch_size, length)
+    ids, bits = (run.array(shape, dtype, "batch", None) for dtype in (jnp.int32, jnp.bool_))
+    batch = Packed(tokens=ids, mask=bits, ends=ids, is_response=bits)
+  else:
+    parts = ((Prompts, prompt), (Responses, run.response))
+    batch = Demonstrations(*(run.rows(kind, job.batch_size, size) for kind, size in parts))
+  tokens = job.batch_size * length
   return _training(run, "policy", run.language, objectives.imitation, job, batch, tokens)
 
 

@@ -63,7 +63,9 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
     planned.append(kinds.Stage(name, section, kept=kept, values=rows))
     kept = (*kept, network)
   for system in banks.lists(config):
-    planned.append(kinds.Stage(system, "rl", kept=kept))
+    # Of likelihoods the reward's networks are among those that are kept.
+    rewarding = kinds.NONE if _is_implicit(config) else "reward"
+    planned.append(kinds.Stage(system, "rl", reward=rewarding, kept=kept))
     kept = (*kept, "language")
   return [*planned, *(improving.stages(config, kept) if c.improver else ())]
 

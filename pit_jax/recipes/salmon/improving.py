@@ -79,7 +79,8 @@ def stages(config: ml_collections.ConfigDict, kept: tuple[str, ...]) -> list[kin
   planned = [kinds.Stage(SFT, "sft", fold=fold, kept=kept, values=epochs, **own)]
   kept = (*kept, "language")
   if config.salmon.form == banks.IMPLICIT:
-    return [*planned, kinds.Stage(IMPROVER, "rl", kept=kept, **own)]
+    # The reward's networks are among those that are kept.
+    return [*planned, kinds.Stage(IMPROVER, "rl", reward=kinds.NONE, kept=kept, **own)]
   epochs = (("epochs", c.passes * config.gap_reward.epochs),)
   return [
     *planned,

@@ -104,7 +104,8 @@ def rewritten(
   def several(part: str) -> Iterator[preferences.Preference]:
     texts = dict(written.parts[part])
     for row, prompt in _instructed(context, bank, fold, part):
-      if row.prompt in texts and prompt in texts:
+      # Where no principle fits a prompt, there is nothing to improve by.
+      if prompt != row.prompt and row.prompt in texts and prompt in texts:
         yield preferences.Preference(prompt, texts[prompt], texts[row.prompt])
 
   return preferences.Fold(*(tuple(several(part)) for part in feedback.PARTS))

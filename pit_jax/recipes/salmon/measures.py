@@ -169,14 +169,14 @@ def measure_improver(run: Subject) -> dict:
   versions: dict[str, dict] = {"made": {}, "anew": {}}
   # The same noise under every list: what differs is what they say.
   key = jax.random.fold_in(run.suite.key, IMPROVED)
-  noise = jax.random.split(key)
+  noise = jax.random.fold_in(key, 1)  # that of the round
   temperature = run.suite.temperature
   for name, shown in lists.items():
     under = dataclasses.replace(models, show=functools.partial(run.bank.show_all, shown=shown))
     how = {"rounds": 1, "key": key, "temperature": temperature}
     made = improvement.improve(under, questions, drafts, **how)
     asked = run.bank.show_all(questions, shown)
-    anew = models.inference.answer(run.models["sft"], asked, noise[1], temperature)
+    anew = models.inference.answer(run.models["sft"], asked, noise, temperature)
     versions["made"][name], versions["anew"][name] = made.texts[1], anew
     said = [one.name for one in shown]
     texts = {"made": made.texts[1], "kept": made.with_stop(1), "anew": anew}

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from pit_jax.api import runs
 from pit_jax.data import conversations, rows, values
+from pit_jax.exchange import export
 from pit_jax.statistics import labelled, revised
 from pit_jax.tools.doctor import cases, estimates, findings
 
@@ -27,7 +28,8 @@ class Revised:
   """Pairs that were revised, and by how much revisions of the preferred answer score higher."""
 
   places: Int[np.ndarray, " n"]  # of the rows that were drawn and could be shown
-  gains: Float[np.ndarray, " n"]  # in deviations of the first run's reward
+  gains: Float[np.ndarray, " n"]  # in the unit of the first run's reward
+  unit: str  # of that: "deviations", or "nats" of likelihoods
   refused: dict[int, str]  # row that was drawn → why no run can be asked about it
 
   @property
@@ -94,7 +96,8 @@ def revise(
   scores = [_scores(revisers[0], prompts, drafts, number, one, seed).reshape(shape)
             for number, one in enumerate(revisers)]  # fmt: skip
   chosen, rejected = np.moveaxis(np.stack(scores, axis=2), 1, 0)
-  return Revised(places, revised.gains(chosen, rejected), refused)
+  unit = "nats" if export.IMPLICIT[0] in revisers[0].models else "deviations"
+  return Revised(places, revised.gains(chosen, rejected), unit, refused)
 
 
 def _refusal(pair: rows.Preference, revisers: Sequence[runs.Run]) -> str | None:
@@ -159,7 +162,7 @@ def finding(examined: cases.Cases, found: Revised) -> findings.Finding:
     advice,
     (
       findings.estimated("revisions of the preferred answer are better", share),
-      findings.Figure("by how much, in deviations of the reward", mean, "deviations", low, high),
+      findings.Figure(f"by how much, in {found.unit} of the reward", mean, found.unit, low, high),
       findings.Figure("pairs that MARV keeps", better),
       findings.Figure("pairs that could not be asked about", many),
     ),
