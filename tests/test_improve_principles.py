@@ -66,7 +66,7 @@ def test_scores_and_gaps_are_by_principles(tiny_export, with_bank, asked):
   under = run.gap(PROMPTS[:1], *texts, principles=["concise"])
   shown = BANK.show(PROMPTS[0], BANK.chosen("concise"))
   assert asked["gaps"] == [shown]
-  models = export.load(tiny_export, mesh=run._mesh, batch_size=2)
+  models = export.load(tiny_export, mesh=run.improver.inference.mesh, batch_size=2)
   assert under == models.inference.gaps(models.gap_reward, [shown], *texts)
 
 
@@ -108,6 +108,6 @@ def test_a_run_without_principles_refuses_them(tiny_export, monkeypatch):
 
 def test_an_export_keeps_its_principles(tiny_export, tmp_path):
   assert export.bank(tiny_export) is None
-  models = export.load(tiny_export, mesh=load(tiny_export)._mesh, batch_size=2)
+  models = export.load(tiny_export, mesh=load(tiny_export).improver.inference.mesh, batch_size=2)
   export.save(tmp_path, models.inference, {"policy": models.policy}, bank=BANK)
   assert export.bank(tmp_path) == BANK

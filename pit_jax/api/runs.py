@@ -85,8 +85,7 @@ class Run:
     self.place = place
     self.models = tuple(models)
     self._folder = folder
-    self._mesh = mesh
-    self._batch_size = batch_size
+    self._how = {"mesh": mesh, "batch_size": batch_size}  # as models are read
     self._stop = dict(stop)
     self._bank = bank
 
@@ -205,7 +204,7 @@ class Run:
   @functools.cached_property
   def improver(self) -> improvement.Improver:
     """Policy, improver and gap reward with the stop rule; raises a ValueError where one lacks."""
-    models = export.load(self._folder, mesh=self._mesh, batch_size=self._batch_size)
+    models = export.load(self._folder, **self._how)
     return dataclasses.replace(models, **self._stop)
 
   def chosen(
@@ -237,16 +236,10 @@ class Run:
     """Returns what `improve` makes of questions that were checked, with noise from a key."""
     if not asked:
       return []
-    made = improvement.improve(
-      self.under(shown),
-      [question.prompt for question in asked],
-      self.drafts(asked, key, temperature),  # the policy is shown no principles
-      rounds=rounds,
-      key=key,
-      temperature=temperature,
-      until_stopped=True,
-    )
-
+    # The policy, which writes drafts, is shown no principles.
+    columns = ([question.prompt for question in asked], self.drafts(asked, key, temperature))
+    how = {"rounds": rounds, "key": key, "temperature": temperature, "until_stopped": True}
+    made = improvement.improve(self.under(shown), *columns, **how)
     return [_improved(made, row) for row in range(len(asked))]
 
   def drafts(
@@ -296,19 +289,17 @@ class Run:
   def _rate(self) -> scoring.Rate:
     if export.IMPLICIT[0] in self.models:
       return scoring.by_likelihoods(self._implicit, self._bank)
-    how = {"mesh": self._mesh, "batch_size": self._batch_size}
-    return scoring.rate(self._folder, self._bank, **how)
+    return scoring.rate(self._folder, self._bank, **self._how)
 
   @functools.cached_property
   def _implicit(self) -> implicit.Reward:
     # An improver brings what stops it: it is not read twice.
     if "improver" in self.models and isinstance(self.improver.gap_reward, implicit.Reward):
       return self.improver.gap_reward
-    how = {"mesh": self._mesh, "batch_size": self._batch_size}
-    return export.load_implicit(self._folder, **how)
+    return export.load_implicit(self._folder, **self._how)
 
   def _one(self, name: str) -> export.Exported:
-    return export.load_one(self._folder, name, mesh=self._mesh, batch_size=self._batch_size)
+    return export.load_one(self._folder, name, **self._how)
 
 
 def load(
