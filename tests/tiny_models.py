@@ -7,7 +7,7 @@ import tiny
 
 from pit_jax import parallel
 from pit_jax.data import encode, template, text
-from pit_jax.exchange import hf
+from pit_jax.exchange import export, hf
 from pit_jax.models import architecture, pure
 from pit_jax.rollout import inference
 from pit_jax.types import Params
