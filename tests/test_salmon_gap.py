@@ -14,7 +14,7 @@ from pit_jax.commands import convert
 from pit_jax.recipes import running, salmon
 from pit_jax.recipes.salmon import labelling
 from pit_jax.rollout import implicit
-from pit_jax.stages import feedback, rl, sft
+from pit_jax.stages import rl, sft
 from pit_jax.stages.feedback import PARTS
 
 CHANGES = IMPLICIT | {
@@ -93,7 +93,7 @@ def test_a_prompt_that_no_principle_fits_is_not_rewritten(given):
   none = dataclasses.replace(study.labelled.bank, principles=())
   fold = context.rows.fold("sft")
   answers = {part: [(row.prompt, "as it is") for row in getattr(fold, part)] for part in PARTS}
-  written = feedback.Completions(None, answers, {})
+  written = dataclasses.replace(study.labelled.samples[0], parts=answers)
   made = labelling.rewritten(context, none, fold, written)
   assert not made.rows and not made.validation
 
