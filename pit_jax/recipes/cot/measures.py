@@ -11,6 +11,7 @@ from pit_jax.data import encode
 from pit_jax.evaluate import subject
 from pit_jax.feedback import judges, named, verifier
 from pit_jax.recipes.cot import arms, rationales
+from pit_jax.rollout import implicit
 from pit_jax.stages import reward, trained
 from pit_jax.statistics import candidates, reranking
 from pit_jax.tasks import verify
@@ -117,11 +118,8 @@ def _scores(run: subject.Policies, reference: Params) -> dict[str, Callable[...,
   beta = run.context.config.dpo.beta
 
   def implied(params):
-    def score(prompts, texts):
-      whole = [asking.likelihoods(one, prompts, texts) for one in (params, reference)]
-      return beta * (whole[0] - whole[1])
-
-    return score
+    rewarding = implicit.Reward(asking, params, reference)
+    return lambda prompts, texts: beta * rewarding.rate(prompts, prompts, texts)
 
   model = run.study.reward
   return {
