@@ -203,7 +203,7 @@ class Run:
 
   @functools.cached_property
   def improver(self) -> improvement.Improver:
-    """Policy, improver and gap reward with the stop rule; raises a ValueError where one lacks."""
+    """Policy, improver and gap reward with the stop rule; raises a ValueError without them."""
     models = export.load(self._folder, **self._how)
     return dataclasses.replace(models, **self._stop)
 
