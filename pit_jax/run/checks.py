@@ -146,7 +146,7 @@ def packing(config: ml_collections.ConfigDict, method: kinds.Method, rows: run_r
   """
   longest: dict[str, tuple[int, str]] = {}
   for stage in method.stages(config):
-    job = config[stage.section]
+    job = kinds.job_of(config, stage)
     part = rows.fold(kinds.fold_of(config, stage)).rows
     if part and job.get("packing") and job.packed_length:
       form = rows.settings.formats[stage.prompts]

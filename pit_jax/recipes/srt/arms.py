@@ -109,8 +109,12 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
 
 
 def imitated_values(config: ml_collections.ConfigDict) -> tuple[tuple[str, int | float], ...]:
-  """Returns how imitation of own refinements takes the steps that DPO takes, and its batches."""
-  return tuple((name, config.dpo[name]) for name in ("steps", "epochs", "batch_size"))
+  """Returns how imitation of own refinements takes the steps that DPO takes, and its batches.
+
+  A packed batch would hold more refinements than a batch of pairs.
+  """
+  as_dpo = ((name, config.dpo[name]) for name in ("steps", "epochs", "batch_size"))
+  return (*as_dpo, ("packing", False))
 
 
 def compared(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
