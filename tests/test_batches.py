@@ -198,6 +198,18 @@ def test_steps_are_the_fewest_that_show_everything():
     assert 4 * steps >= round(10 * epochs, 6) > 4 * (steps - 1)
 
 
+def test_few_rows_fill_the_fewest_quarters_of_a_batch():
+  """Against a search among all multiples of the devices."""
+  for parts in (1, 2, 4):
+    for size in range(parts, 41, parts):
+      # A quarter, rounded up to what divides over the devices.
+      quarter = next(some for some in range(parts, size + 1, parts) if padding.LEVELS * some >= size)
+      allowed = {min(quarter * count, size) for count in range(1, padding.LEVELS + 1)}
+      for rows in range(size + 1):
+        expected = min(some for some in allowed if some >= rows)
+        assert padding.filled(rows, size, parts) == expected
+
+
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 5)])
 def test_in_order_shows_every_row_once_in_one_shape(count, batch_size):
   record = _pairs(count)[:]

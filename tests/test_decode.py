@@ -149,24 +149,25 @@ def test_sampling_stops_when_every_row_has_ended(script, steps):
   check_script(script, responses)  # and nothing reads the last token
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4])
-def test_the_batch_halves_as_rows_end(parts):
-  """32 rows; a part is as large as it was at first, or half of that, and so on to 8 rows in all."""
+@pytest.mark.parametrize("parts, fewest", [(1, 8), (2, 8), (4, 8), (2, 16)])
+def test_the_batch_halves_as_rows_end(parts, fewest):
+  """32 rows; a part is as large as it was at first, or half of that, to the fewest rows in all."""
   order = np.random.default_rng(parts).permutation([1] * 8 + [2] * 9 + [3] * 9 + [6] * 6)
   script = [[5] * (n - 1) + [tiny.EOS] + [7] * (LENGTH - n) for n in order.tolist()]
   calls = []
-  ask = sampler(scripted(script, calls), shrinking=True, parts=parts)
+  ask = sampler(scripted(script, calls), shrinking=True, fewest=fewest, parts=parts)
   responses, _ = ask({}, numbered(32), jax.random.key(0), jnp.float32(0))
   jax.effects_barrier()
   check_script(script, responses)
   rows, expected = 32, [(0, 32)]
   for step in range(1, LENGTH):
     going = (order.reshape(parts, -1) > step).sum(axis=1).max() * parts
-    while going <= rows // 2 and rows >= 16:
+    while going <= rows // 2 and rows >= 2 * fewest:
       rows //= 2
     expected.append((P + step - 1, rows))
   assert sorted(calls) == expected
   assert parts > 1 or {rows for _, rows in expected} == {32, 16, 8}
+  assert fewest == 8 or {rows for _, rows in expected} == {32, 16}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

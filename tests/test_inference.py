@@ -93,6 +93,24 @@ def test_what_is_sampled_does_not_depend_on_the_batch(asking, samples):
   assert len(plain[0]) == samples * len(QUESTIONS) and len({*plain[0]}) > samples
 
 
+def test_few_rows_are_a_small_batch_where_lengths_differ(asking, monkeypatch):
+  params = tiny_models.models_of(asking[0])["policy"]
+  put_batch, rows = parallel.put_batch, set()
+
+  def noted(batch, mesh):
+    rows.update(len(leaf) for leaf in jax.tree.leaves(batch))
+    return put_batch(batch, mesh)
+
+  monkeypatch.setattr(parallel, "put_batch", noted)
+  replies = []
+  for asked, size, expected in [(asking[0], 32, 32), (asking[1], 32, 8), (asking[1], 6, 6)]:
+    rows.clear()
+    asked = dataclasses.replace(asked, batch_size=size)
+    replies.append(asked.answer(params, QUESTIONS, jax.random.key(1), 1.0))
+    assert rows == {expected}
+  assert replies[0] == replies[1] == replies[2]
+
+
 def test_logprobs_keep_their_width(asking):
   params = tiny_models.models_of(asking[0])
   ways = []
@@ -138,6 +156,7 @@ def test_ragged_prompts_are_read_in_tiles(is_ragged, size, monkeypatch):
   monkeypatch.setattr(decode, "sample", lambda model, params, **ways: seen.append(ways))
   inference.sampling(tiny.language(), mesh, is_ragged=is_ragged, length=3)(1)
   ways = {"shrinking": is_ragged, "tile": size, "parts": 4, "length": 3, "platform": "cpu"}
+  ways["fewest"] = decode.FEWEST_OF_SMALL
   assert seen == [ways]
 
 

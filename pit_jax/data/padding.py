@@ -35,6 +35,18 @@ def level(length: int, widest: int) -> int:
   return min(-(-max(length, 1) // quarter) * quarter, widest)
 
 
+def filled(rows: int, size: int, parts: int) -> int:
+  """Returns the quarter of a batch, rounded up, that so many rows fill, at least one.
+
+  Args:
+    rows: those there are.
+    size: rows of a whole batch, a multiple of `parts`.
+    parts: over how many devices a batch is spread, whose multiple a quarter is.
+  """
+  quarter = -(-size // (LEVELS * parts)) * parts
+  return min(-(-max(rows, 1) // quarter) * quarter, size)
+
+
 def pad_prompts(ids: Sequence[Sequence[int]], length: int, pad_id: int) -> types.Prompts:
   """Pads rows of token ids on the left.
 

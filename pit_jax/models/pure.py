@@ -17,6 +17,8 @@ from pit_jax import layout
 from pit_jax.models import architecture, heads, products
 from pit_jax.types import Params
 
+SMALL = 50_000_000  # parameters
+
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: a key of compiled programs
 class PureModel:
@@ -31,6 +33,11 @@ class PureModel:
   def size(self) -> int:
     """The number of parameters."""
     return sum(x.size for x in jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0))))
+
+  @property
+  def is_small(self) -> bool:
+    """Whether it has fewer than SMALL parameters, of which compiling takes longer than computing."""
+    return self.size < SMALL
 
 
 def pure(

@@ -21,6 +21,7 @@ from pit_jax.rollout import decode_state, drawing, prefill, speculation
 from pit_jax.types import Params, Prompts, Responses
 
 FEWEST_ROWS = 8  # no smaller batch is made: its step would take as long, reading the weights
+FEWEST_OF_SMALL = 32  # of a small network, whose steps take less than compiling them for few rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Settings:
     eos_id: the token that ends a response, or several of which any does.
     pad_id: what fills a row after its end.
     shrinking: whether ended rows are left behind.
+    fewest: rows, on all devices together, below which no smaller batch is made.
     tile: the most positions on each device that prompts are read by; see `prefill.in_tiles`. None
       reads all at once.
     parts: G, over how many devices the rows are spread; B is a multiple of it. Rows change places
@@ -45,6 +47,7 @@ class Settings:
   eos_id: int | tuple[int, ...]
   pad_id: int
   shrinking: bool = False
+  fewest: int = FEWEST_ROWS
   tile: int | None = None
   parts: int = 1
   samples: int = 1
@@ -189,7 +192,7 @@ def finish(advance: Callable, state: decode_state.DecodeState, s: Settings) -> d
   """Takes steps until all rows have ended, and returns them in the order of their places."""
   # By halves, so that few sizes are compiled and each serves many steps.
   count = state.rows.place.shape[1]
-  while s.shrinking and count > 1 and count * s.parts >= 2 * FEWEST_ROWS:
+  while s.shrinking and count > 1 and count * s.parts >= 2 * s.fewest:
     count //= 2
     state = decode_state.leave(run(advance, state, count), count)
 

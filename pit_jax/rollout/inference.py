@@ -25,16 +25,20 @@ def sampling(
 
   Where lengths differ (`is_ragged`), ended rows are left behind and prompts read in tiles.
   """
-  ways = {**ways_on(mesh, is_ragged=is_ragged), **settings}
+  ways = {**ways_on(model, mesh, is_ragged=is_ragged), **settings}
   return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **ways)))
 
 
-def ways_on(mesh: jax.sharding.Mesh, *, is_ragged: bool) -> dict[str, Any]:
-  """Returns the settings of sampling that follow from a mesh, and from whether lengths differ."""
+def ways_on(
+  model: pure.PureModel, mesh: jax.sharding.Mesh, *, is_ragged: bool
+) -> dict[str, Any]:
+  """Returns the settings of sampling that follow from network, mesh, and whether lengths differ."""
   platform = mesh.devices.flat[0].platform
   tile = prefill.tile_size(platform) if is_ragged else None
   parts = parallel.parts(mesh)
-  return {"shrinking": is_ragged, "tile": tile, "parts": parts, "platform": platform}
+  fewest = decode.FEWEST_OF_SMALL if model.is_small else decode.FEWEST_ROWS
+  ragged = {"shrinking": is_ragged, "fewest": fewest, "tile": tile}
+  return {**ragged, "parts": parts, "platform": platform}
 
 
 def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> Params:
@@ -99,7 +103,8 @@ class Inference:
   scalar: pure.PureModel  # reward and gap reward model
   settings: encode.Settings  # tokenizer, template and length limits
   response_length: int  # R, the most tokens of a sampled response
-  batch_size: int  # rows per compiled call
+  # Rows per compiled call; where lengths differ, few rows make a batch of some quarters of it.
+  batch_size: int
   mesh: jax.sharding.Mesh
   # Whether lengths differ enough to compile more shapes than one: rows of like length are asked
   # together, with little padding, and sampling gives the places of ended rows to the next prompts.
@@ -166,7 +171,7 @@ class Inference:
     """
     params = laid_out(self.language, self.mesh, layout.to_devices(params))
     if self.by_length and len(prompts.tokens) * samples > continuous.FEW_BATCHES * self.batch_size:
-      ways = decode.Settings(**self._of(samples), **ways_on(self.mesh, is_ragged=True))
+      ways = decode.Settings(**self._of(samples), **ways_on(self.language, self.mesh, is_ragged=True))
       asked = (self.language, self.mesh, ways, params, prompts, key, temperature)
       return continuous.sample(*asked, self.batch_size, top_p=top_p, drafts=drafts)
 
@@ -358,12 +363,15 @@ class Inference:
     Rows are the numbers of the batch's rows, the last one again where it is filled up. Of every row
     there are `each` results, which follow one another.
     """
-    count = progress.Count(name, len(jax.tree.leaves(record)[0]), "rows")
+    every = batches.count_rows(record)
+    count = progress.Count(name, every, "rows")
     parts = []
     places = []
     devices = parallel.parts(self.mesh)
     # As many rows at work as without samples; a batch divides over the devices.
     size = max(self.batch_size // each // devices, 1) * devices
+    if self.by_length:
+      size = padding.filled(min(every, size), size, devices)
     ordered = batches.in_order(record, size, self.by_length)
 
     for batch, rows in ordered:

@@ -53,16 +53,16 @@ def scores(
 
   devices = parallel.parts(mesh)
   size = max(batch_size // devices, 1) * devices
-  step = -(-size // (padding.LEVELS * devices)) * devices if by_length else size
   count = progress.Count("scoring", len(texts), "rows")
   found = []
 
   for start in range(0, len(rows.tokens), size):
     parts = [column[start : start + size] for column in (rows.tokens, rows.ends)]
-    filled = len(parts[0])
-    batch = tuple(np.pad(part, ((0, -filled % step), (0, 0))) for part in parts)
+    real = len(parts[0])
+    whole = padding.filled(real, size, devices) if by_length else size
+    batch = tuple(np.pad(part, ((0, whole - real), (0, 0))) for part in parts)
     every = hosts.fetch(_scorer(model, mesh)(params, *parallel.put_batch(batch, mesh)))
-    found.append(every[:filled])
+    found.append(every[:real])
     count.add(int(((rows.row >= start) & (rows.row < start + size)).sum()))
 
   return np.concatenate(found)[rows.row, rows.last]

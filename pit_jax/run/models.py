@@ -10,7 +10,6 @@ from pit_jax.rollout import inference
 from pit_jax.run import origin, published_models
 from pit_jax.types import Params
 
-SMALL = 50_000_000  # parameters
 FULL = 0.5  # of the pieces of memory a process may map; a whole run of pit:tiny takes 0.13
 
 
@@ -47,30 +46,30 @@ class Models:
     return layout.to_hosts(params) if self.offload else params
 
   def prepare(self) -> None:
-    """Has the process keep what its programs free, for networks below SMALL alone on CPUs.
+    """Has the process keep what its programs free, for small networks alone on CPUs.
 
     Others work for longer on every page than it takes to clear one, and have none to spare.
     """
     platform = self.inference.mesh.devices.flat[0].platform
     published = (self.reward, self.judge, self.language_judge)
-    if self.language.size < SMALL and platform == "cpu" and not any(published):
+    if self.language.is_small and platform == "cpu" and not any(published):
       heap.keep()
 
   def release(self) -> None:
     """Drops the programs that earlier stages compiled: hundreds of megabytes stay otherwise.
 
     For the beginning of supervised stages and of RL; the stages of a curriculum share
-    theirs. Below SMALL parameters they take less than compiling again is worth, and stay as long
+    theirs. Those of a small network take less than compiling again is worth, and stay as long
     as there is room for more.
     """
-    if self.language.size >= SMALL or compiling.share_of_maps() > FULL:
+    if not self.language.is_small or compiling.share_of_maps() > FULL:
       compiling.forget()
       self.trim()
 
   def trim(self) -> None:
     """Gives the system what the process has freed, of which each compilation leaves much.
 
-    Networks below SMALL parameters leave too little to be worth it.
+    Small networks leave too little to be worth it.
     """
-    if self.language.size >= SMALL:
+    if not self.language.is_small:
       heap.give_back()

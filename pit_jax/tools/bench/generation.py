@@ -123,7 +123,7 @@ def queued(
     mesh = mesh_of_one()
     read = inference.laid_out(model, mesh, params)
     if not in_batches:
-      s = decode.Settings(**how, **inference.ways_on(mesh, is_ragged=True))
+      s = decode.Settings(**how, **inference.ways_on(model, mesh, is_ragged=True))
       asked = (model, mesh, s, read, prompts, key, 0.0)
       return lambda: continuous.sample(*asked, rows=rows, limits=wanted)
 
