@@ -203,7 +203,9 @@ def test_few_rows_fill_the_fewest_quarters_of_a_batch():
   for parts in (1, 2, 4):
     for size in range(parts, 41, parts):
       # A quarter, rounded up to what divides over the devices.
-      quarter = next(some for some in range(parts, size + 1, parts) if padding.LEVELS * some >= size)
+      quarter = next(
+        some for some in range(parts, size + 1, parts) if padding.LEVELS * some >= size
+      )
       allowed = {min(quarter * count, size) for count in range(1, padding.LEVELS + 1)}
       for rows in range(size + 1):
         expected = min(some for some in allowed if some >= rows)

@@ -29,9 +29,7 @@ def sampling(
   return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **ways)))
 
 
-def ways_on(
-  model: pure.PureModel, mesh: jax.sharding.Mesh, *, is_ragged: bool
-) -> dict[str, Any]:
+def ways_on(model: pure.PureModel, mesh: jax.sharding.Mesh, *, is_ragged: bool) -> dict[str, Any]:
   """Returns the settings of sampling that follow from network, mesh, and whether lengths differ."""
   platform = mesh.devices.flat[0].platform
   tile = prefill.tile_size(platform) if is_ragged else None
@@ -171,7 +169,9 @@ class Inference:
     """
     params = laid_out(self.language, self.mesh, layout.to_devices(params))
     if self.by_length and len(prompts.tokens) * samples > continuous.FEW_BATCHES * self.batch_size:
-      ways = decode.Settings(**self._of(samples), **ways_on(self.language, self.mesh, is_ragged=True))
+      ways = decode.Settings(
+        **self._of(samples), **ways_on(self.language, self.mesh, is_ragged=True)
+      )
       asked = (self.language, self.mesh, ways, params, prompts, key, temperature)
       return continuous.sample(*asked, self.batch_size, top_p=top_p, drafts=drafts)
 
