@@ -12,6 +12,7 @@ import tiny_run
 
 from pit_jax import types
 from pit_jax.data import batches, encode, packing, preferences, tables
+from pit_jax.models import pure
 from pit_jax.recipes import pit
 from pit_jax.recipes.rlhf import policy_chain
 from pit_jax.run import workdirs
@@ -99,6 +100,25 @@ def test_a_step_is_one_program_for_all_steps_and_after_a_restart(finished_run, t
   tiny_run.imitate(context)
   assert tiny_run.last_step(tmp_path, "sft_policy") == 5
   assert step._cache_size() == before + 1
+
+
+@pytest.mark.parametrize(
+  "few, is_small, by_length", [(3, True, True), (4, True, False), (4, False, True)]
+)
+def test_a_short_stage_of_a_small_network_has_one_width(
+  finished_run, tmp_path, monkeypatch, few, is_small, by_length
+):
+  changes = {"data__length_buckets": True, "sft__steps": 4, "sft__batch_size": 2}
+  context = tiny_run.with_values(finished_run.context, tmp_path, **changes)
+  monkeypatch.setattr(supervised, "FEW_STEPS", few)
+  monkeypatch.setattr(pure, "SMALL", 10**9 if is_small else 0)
+  pad_id = context.rows.settings.tokenizer.pad_id
+  prompts = [[40] * length for length in (2, 30) * 4]
+  table = demonstrations(prompts, [[41]] * 8, np.ones(8, bool), pad_id)
+  network, job = context.models.language, context.config.sft
+  order = supervised.batches_of(context, "sft_policy", network, table, job)
+  widths = {order[step].prompts.tokens.shape[1] for step in range(4)}
+  assert widths == ({8, 32} if by_length else {32})
 
 
 def separable(context):

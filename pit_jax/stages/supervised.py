@@ -17,6 +17,10 @@ from pit_jax.training import optimizers, timing
 from pit_jax.training import step as training_step
 from pit_jax.types import Params
 
+# Up to so many steps of a small network rows are not put together by length: compiling for further
+# widths takes longer than what the padding does.
+FEW_STEPS = 64
+
 
 def run(
   context: contexts.Context,
@@ -52,7 +56,7 @@ def run(
     ValueError: the job selects the best step, and the stage has no score; or selects otherwise.
   """
   context.models.release()
-  order = _order(context, name, table, job)
+  order = batches_of(context, name, model, table, job)
   steps = job.steps or order.steps(job.epochs)
   rate = training_step.warmup_linear(job.learning_rate, steps, int(job.warmup * steps))
   optimizer = optimizers.supervised(job)
@@ -119,13 +123,21 @@ def _selection(
   return best, metric
 
 
-def _order(
-  context: contexts.Context, name: str, table: tables.Table, job: ml_collections.ConfigDict
+def batches_of(
+  context: contexts.Context,
+  name: str,
+  model: pure.PureModel,
+  table: tables.Table,
+  job: ml_collections.ConfigDict,
 ) -> batches.Batches | packing.Batches:
   """Returns a stage's batches: of packed rows, of rows of like length, or of any rows."""
   seed = context.seed(name)
   if not job.get("packing"):
-    return batches.Batches(table, job.batch_size, seed, context.config.data.length_buckets)
+    steps = job.steps or batches.count_steps(len(table), job.batch_size, job.epochs)
+    pays = steps > FEW_STEPS or not model.is_small
+    return batches.Batches(
+      table, job.batch_size, seed, by_length=context.config.data.length_buckets and pays
+    )
   limits = context.rows.settings
   length = max(limits.max_prompt_length + limits.max_response_length, table.longest_row)
 
