@@ -12,7 +12,7 @@ import tiny_models
 
 from pit_jax import parallel, types
 from pit_jax.models import pure
-from pit_jax.rollout import decode, embedding, inference
+from pit_jax.rollout import decode, embedding, programs
 
 QUESTIONS = [f"what is the {'first ' * n}word ?" for n in (0, 5, 1, 4, 0, 2, 3)]
 ANSWERS = [f"it is {'the last ' * (n % 3)}word ." for n in range(7)]
@@ -134,10 +134,10 @@ def test_sampling_reads_weights_laid_out_before_as_those_it_lays_out(changes, sh
   model, mesh = tiny.language(tied=False, **changes), parallel.make_mesh(shape)
   params = jax.device_put(tiny.parameters(model, seed=0), parallel.homes(model, mesh))
   ends = {"eos_id": tiny.EOS, "pad_id": tiny.PAD}
-  sample = inference.sampling(model, mesh, length=5, **ends)
+  sample = programs.sampling(model, mesh, length=5, **ends)
   asked = parallel.put_batch(tiny.prompts(1, [1, 2, 3, 4], 4), mesh)
   given = asked, jax.random.key(0), np.float32(1)
-  read = inference.laid_out(model, mesh, params)
+  read = programs.laid_out(model, mesh, params)
   one = sample(params, *given)
   two = sample(read, *given)
   jax.tree.map(np.testing.assert_array_equal, one.responses, two.responses)
@@ -154,7 +154,7 @@ def test_ragged_prompts_are_read_in_tiles(is_ragged, size, monkeypatch):
   """Of the platform's size, with as many parts as the mesh has."""
   seen, mesh = [], parallel.make_mesh((2, 2, 2))
   monkeypatch.setattr(decode, "sample", lambda model, params, **ways: seen.append(ways))
-  inference.sampling(tiny.language(), mesh, is_ragged=is_ragged, length=3)(1)
+  programs.sampling(tiny.language(), mesh, is_ragged=is_ragged, length=3)(1)
   ways = {"shrinking": is_ragged, "tile": size, "parts": 4, "length": 3, "platform": "cpu"}
   ways["fewest"] = decode.FEWEST_OF_SMALL
   assert seen == [ways]
@@ -165,19 +165,19 @@ def test_what_lies_as_it_is_read_is_not_copied():
   for unroll in (True, False):
     model = tiny.language(unroll=unroll)
     params = jax.device_put(tiny.parameters(model, seed=0), parallel.homes(model, mesh))
-    read = inference.laid_out(model, mesh, params)
+    read = programs.laid_out(model, mesh, params)
     copied = {
       name for name, leaf in pure.named(read).items() if leaf is not pure.named(params)[name]
     }
     layers = {name for name in pure.named(params) if name.startswith("trunk.blocks.")}
     assert copied == (layers if unroll else set())
-    again = inference.laid_out(model, mesh, read)
+    again = programs.laid_out(model, mesh, read)
     assert all(leaf is pure.named(read)[name] for name, leaf in pure.named(again).items())
 
 
 def test_weights_are_laid_out_once_for_all_batches(asking, monkeypatch):
-  lay, calls = inference.laid_out, []
-  monkeypatch.setattr(inference, "laid_out", lambda *asked: calls.append(1) or lay(*asked))
+  lay, calls = programs.laid_out, []
+  monkeypatch.setattr(programs, "laid_out", lambda *asked: calls.append(1) or lay(*asked))
   params = tiny_models.models_of(asking[0])
   asking[0].answer(params["policy"], QUESTIONS, jax.random.key(0), 0.0)
   assert len(QUESTIONS) > 2 * asking[0].batch_size and len(calls) == 1

@@ -1,7 +1,6 @@
 """Models at work on any number of rows: batch by batch, one compiled program each, words or ids."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,84 +12,8 @@ import numpy as np
 from pit_jax import hosts, layout, parallel, progress
 from pit_jax.data import batches, conversations, encode, padding, prompt_formats
 from pit_jax.models import pure
-from pit_jax.rollout import continuous, decode, decode_state, packed, prefill, scoring
+from pit_jax.rollout import continuous, decode, decode_state, packed, programs, scoring
 from pit_jax.types import Params, Prompts, Responses
-
-
-@functools.cache
-def sampling(
-  model: pure.PureModel, mesh: jax.sharding.Mesh, *, is_ragged: bool = False, **settings
-) -> Callable:
-  """Returns the compiled sample(params, prompts, key, temperature) of `decode.sample`'s settings.
-
-  Where lengths differ (`is_ragged`), ended rows are left behind and prompts read in tiles.
-  """
-  ways = {**ways_on(model, mesh, is_ragged=is_ragged), **settings}
-  return jax.jit(layout.on(mesh, functools.partial(decode.sample, model, **ways)))
-
-
-def ways_on(model: pure.PureModel, mesh: jax.sharding.Mesh, *, is_ragged: bool) -> dict[str, Any]:
-  """Returns the settings of sampling that follow from network, mesh, and whether lengths differ."""
-  platform = mesh.devices.flat[0].platform
-  tile = prefill.tile_size(platform) if is_ragged else None
-  parts = parallel.parts(mesh)
-  fewest = decode.FEWEST_OF_SMALL if model.is_small else decode.FEWEST_ROWS
-  ragged = {"shrinking": is_ragged, "fewest": fewest, "tile": tile}
-  return {**ragged, "parts": parts, "platform": platform}
-
-
-def laid_out(model: pure.PureModel, mesh: jax.sharding.Mesh, params: Params) -> Params:
-  """Returns a language model's parameters as sampling reads them; see `pure.for_sampling`.
-
-  Sampling is given them where several batches are sampled from: it would lay them out for each.
-  Those that lie so already are not copied.
-  """
-  stored = pure.named(params)
-  # Only what lies otherwise goes through the program; the rest is shared.
-  moved = pure.named(pure.copied(model, params, mesh))
-  converted = _laying_out(model, mesh)(pure.nested({name: stored[name] for name in moved}))
-  return pure.nested(stored | pure.named(converted))
-
-
-@functools.cache
-def _laying_out(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
-  return jax.jit(layout.on(mesh, functools.partial(pure.for_sampling, model)))
-
-
-@functools.cache
-def scoring_of(
-  model: pure.PureModel, mesh: jax.sharding.Mesh, stop_ids: tuple[int, ...] = ()
-) -> Callable:
-  """Returns the compiled score(params, prompts, responses); see `scoring.sequence_scores`.
-
-  Stop ids are of sampled responses the tokens that may have ended them; the first one is read in
-  the place of each. None of them: responses are read as they are.
-  """
-
-  def score(params, prompts, responses):
-    if stop_ids:
-      responses = scoring.with_trained_end(responses, stop_ids)
-    return scoring.sequence_scores(model, params, prompts, responses)[0]
-
-  return jax.jit(layout.on(mesh, score))
-
-
-@functools.cache
-def _logprober(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
-  return jax.jit(layout.on(mesh, lambda *asked: scoring.response_logprobs(model, *asked)[0]))
-
-
-@functools.cache
-def _chooser(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
-  """Returns the compiled log-probability of each of a few responses to every prompt."""
-
-  def weigh(params, prompts, choices):
-    rows = prompts.tokens.shape[0]
-    several = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), choices)
-    logprobs = scoring.shared_logprobs(model, params, prompts, *several)
-    return jnp.stack([one.sum(axis=1) for one in logprobs], axis=1)
-
-  return jax.jit(layout.on(mesh, weigh))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +38,9 @@ class Inference:
 
   def sampler(self, samples: int = 1) -> Callable:
     """Returns the compiled sampling of so many of this run's responses to each prompt."""
-    return sampling(self.language, self.mesh, is_ragged=self.by_length, **self._of(samples))
+    return programs.sampling(
+      self.language, self.mesh, is_ragged=self.by_length, **self._of(samples)
+    )
 
   def _of(self, samples: int) -> dict[str, Any]:
     """Returns the settings of sampling that are this run's."""
@@ -126,7 +51,7 @@ class Inference:
   @property
   def sample_scorer(self) -> Callable:
     """The compiled scoring of responses that were sampled, whichever stop id ended each."""
-    return scoring_of(self.scalar, self.mesh, self.settings.tokenizer.stop_ids)
+    return programs.scoring_of(self.scalar, self.mesh, self.settings.tokenizer.stop_ids)
 
   def sample_batch(
     self,
@@ -138,7 +63,7 @@ class Inference:
     drafts: Responses | None = None,
   ) -> decode_state.Sampled:
     """Returns responses to every prompt of one batch on the mesh; see `decode.sample`."""
-    params = laid_out(self.language, self.mesh, params)
+    params = programs.laid_out(self.language, self.mesh, params)
     return self.sampler(samples)(params, prompts, key, temperature, drafts=drafts)
 
   def respond(
@@ -167,10 +92,10 @@ class Inference:
       top_p: as for `decode.sample`, as are temperature and parameters.
       drafts: what the responses to each prompt are likely to repeat, N / k of them; None: nothing.
     """
-    params = laid_out(self.language, self.mesh, layout.to_devices(params))
+    params = programs.laid_out(self.language, self.mesh, layout.to_devices(params))
     if self.by_length and len(prompts.tokens) * samples > continuous.FEW_BATCHES * self.batch_size:
       ways = decode.Settings(
-        **self._of(samples), **ways_on(self.language, self.mesh, is_ragged=True)
+        **self._of(samples), **programs.ways_on(self.language, self.mesh, is_ragged=True)
       )
       asked = (self.language, self.mesh, ways, params, prompts, key, temperature)
       return continuous.sample(*asked, self.batch_size, top_p=top_p, drafts=drafts)
@@ -220,7 +145,7 @@ class Inference:
     self, params: Params, prompts: Prompts, responses: Responses, temperature: float = 1.0
   ) -> np.ndarray:
     """Returns a language model's log-probability of every response token, Float[N R]."""
-    program = _logprober(self.language, self.mesh)
+    program = programs.logprobs_of(self.language, self.mesh)
     width = responses.tokens.shape[1]
     params = layout.to_devices(params)
 
@@ -314,7 +239,7 @@ class Inference:
     ids = self.settings.template.encode_responses(tokenizer, answers, self.response_length).ids
     # The last token is the end.
     choices = [padding.pad_responses([row[:-1]], len(row) - 1, tokenizer.pad_id) for row in ids]
-    program = _chooser(self.language, self.mesh)
+    program = programs.choosing(self.language, self.mesh)
     policy = layout.to_devices(policy)
 
     def ask(batch, _):

@@ -10,7 +10,7 @@ from pit_jax import costs
 from pit_jax.data import padding
 from pit_jax.losses import preference as preference_losses
 from pit_jax.models import pure
-from pit_jax.rollout import classifiers, inference
+from pit_jax.rollout import classifiers, programs
 from pit_jax.run import abstract, kinds, memory
 from pit_jax.stages import dpo, objectives, pair_columns, ppo, rl, supervised
 from pit_jax.training import optimizers
@@ -140,7 +140,7 @@ def sampling(run: abstract.Arrays, section: str, prompt: int, samples: int = 1) 
   """Returns sampling of so many responses after each of the prompts of so many tokens."""
   job = run.config[section]
   params = run.params(run.language)
-  function = inference.sampling(
+  function = programs.sampling(
     run.language,
     run.mesh,
     length=run.response,
@@ -179,7 +179,7 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
     function = classifiers.scoring_of(model, run.mesh)
   else:
     length = prompt + run.response
-    function = inference.scoring_of(model, run.mesh)
+    function = programs.scoring_of(model, run.mesh)
     prompts = run.rows(Prompts, job.batch_size, prompt)
     texts = (prompts, run.rows(Responses, job.batch_size, run.response))
 

@@ -11,7 +11,7 @@ from pit_jax import costs, parallel
 from pit_jax.data import encode
 from pit_jax.losses import preference
 from pit_jax.models import pure
-from pit_jax.rollout import inference, scoring
+from pit_jax.rollout import inference, programs, scoring
 from pit_jax.rollout import rewards as token_rewards
 from pit_jax.stages import dpo, objectives, ppo
 from pit_jax.tools.bench import generation, texts, timing
@@ -197,7 +197,7 @@ def ppo_iteration(
   def once(state, prompts):
     key = jax.random.key(0)
     policy = pure.join(state.train.params, base)["policy"]
-    read = inference.laid_out(language, generation.mesh_of_one(), policy)
+    read = programs.laid_out(language, generation.mesh_of_one(), policy)
     sampled = sample(read, prompts, key, jnp.float32(1), **how)
     responses = sampled.responses
     rewards = token_rewards.at_end(rate(scores, prompts, responses), responses.mask)

@@ -10,7 +10,7 @@ import numpy as np
 from pit_jax import costs, parallel
 from pit_jax.data import batches
 from pit_jax.models import pure
-from pit_jax.rollout import continuous, decode, inference
+from pit_jax.rollout import continuous, decode, programs
 from pit_jax.tools.bench import texts, timing
 from pit_jax.types import Params, Prompts
 
@@ -72,7 +72,7 @@ def _decoding(
   inputs = (prompts, jax.random.key(0), jnp.float32(0), jnp.asarray(limits))
 
   def start():
-    read = inference.laid_out(model, mesh_of_one(), params)
+    read = programs.laid_out(model, mesh_of_one(), params)
     return lambda: jax.block_until_ready(sample(read, *inputs))
 
   abstract = pure.gathered(model, params, mesh_of_one())
@@ -92,7 +92,7 @@ def rewriting(
   sample = sampler(model, drafts.tokens.shape[1], is_ragged=len(drafts.tokens) > 1)
 
   def start():
-    read = inference.laid_out(model, mesh_of_one(), params)
+    read = programs.laid_out(model, mesh_of_one(), params)
 
     def ask(prompts, drafts):
       asked = (prompts, jax.random.key(0), jnp.float32(0), drafts.mask.sum(axis=1))
@@ -121,13 +121,13 @@ def queued(
 
   def start():
     mesh = mesh_of_one()
-    read = inference.laid_out(model, mesh, params)
+    read = programs.laid_out(model, mesh, params)
     if not in_batches:
-      s = decode.Settings(**how, **inference.ways_on(model, mesh, is_ragged=True))
+      s = decode.Settings(**how, **programs.ways_on(model, mesh, is_ragged=True))
       asked = (model, mesh, s, read, prompts, key, 0.0)
       return lambda: continuous.sample(*asked, rows=rows, limits=wanted)
 
-    sample = inference.sampling(model, mesh, is_ragged=True, **how)
+    sample = programs.sampling(model, mesh, is_ragged=True, **how)
     ordered = list(batches.in_order((prompts, wanted), rows, by_length=True))
     given = [jax.tree.map(jnp.asarray, batch) for batch, _ in ordered]
     return lambda: jax.block_until_ready(
@@ -144,7 +144,7 @@ def sampling(model: pure.PureModel, params: Params, sizes: Sizes, prompts: int =
   inputs = (jax.tree.map(jnp.asarray, asked), jax.random.key(0), jnp.float32(1))
 
   def start():
-    read = inference.laid_out(model, mesh_of_one(), params)
+    read = programs.laid_out(model, mesh_of_one(), params)
     return lambda: jax.block_until_ready(sample(read, *inputs))
 
   return timing.Case(SHARED, PER_PROMPT * sizes.response, start)
@@ -154,7 +154,7 @@ def _laying_out(model: pure.PureModel, params: Params) -> timing.Case:
   """Lays the weights out for sampling, which is done once for all batches that it is asked for."""
 
   def run():
-    return jax.block_until_ready(inference.laid_out(model, mesh_of_one(), params))
+    return jax.block_until_ready(programs.laid_out(model, mesh_of_one(), params))
 
   return timing.Case("lay out weights", 1, lambda: run, unit="models")
 
@@ -167,7 +167,7 @@ def sampler(
   model: pure.PureModel, length: int, is_ragged: bool = False, samples: int = 1
 ) -> Callable:
   how = {"length": length, "is_ragged": is_ragged, "samples": samples}
-  return inference.sampling(model, mesh_of_one(), eos_id=NO_TOKEN, pad_id=0, **how)
+  return programs.sampling(model, mesh_of_one(), eos_id=NO_TOKEN, pad_id=0, **how)
 
 
 def left_padded(vocabulary: int, lengths: Sequence[int]) -> Prompts:
