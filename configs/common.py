@@ -175,8 +175,9 @@ def _data(size: str) -> ml_collections.ConfigDict:
   # A prompt or response beyond its limit: "cut" shortens it, "drop" leaves the row out.
   data.over_long = "cut"
   data.cache = ""  # the folder of tokenised sets, which runs may share; "": WORKDIR/tokens
-  # Whether batches hold rows of like length, but in short stages of small networks; and sampling
-  # gives the places of ended rows to the next prompts. The letters of tiny are nearly equally long.
+  # Whether batches hold rows of like length (except in short stages of small networks), and
+  # sampling gives the places of ended rows to the next prompts. The letters of tiny are nearly
+  # equally long.
   data.length_buckets = size != "tiny"
   data.held_out = 0.1  # fraction of prompts that nothing is trained on, for the evaluation
   data.validation = 0.1  # fraction of each fold that trains nothing and validates its stages

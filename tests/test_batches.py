@@ -209,7 +209,7 @@ def test_few_rows_fill_the_fewest_quarters_of_a_batch():
       allowed = {min(quarter * count, size) for count in range(1, padding.LEVELS + 1)}
       for rows in range(size + 1):
         expected = min(some for some in allowed if some >= rows)
-        assert padding.filled(rows, size, parts) == expected
+        assert padding.rows_of_batch(rows, size, parts) == expected
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 5)])

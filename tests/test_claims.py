@@ -283,6 +283,12 @@ def test_what_broke_the_form_of_self_refine_is_counted_over_seeds():
   assert "no answer 3, x 4." in tabular.build(pages.check(results), METHOD)["self_refine"].note
 
 
+def test_whose_labels_they_are_is_the_mean_over_seeds_as_their_number_is():
+  rows = [{"k": 1, "pairs": 40.0, "by": by} for by in ({"a": 30, "b": 10}, {"a": 40}, {"b": 40})]
+  pooled = seeds._mean_row(rows, ("k",), prompts=range(3))
+  assert (pooled["pairs"], pooled["by"]) == (40.0, {"a": 23, "b": 17})
+
+
 def test_accuracy_on_labels_is_said_with_its_intervals():
   def of(model, accuracy, balanced):
     known = {"pairs": "held out", "model": model, "n": 2000, "accuracy": accuracy}

@@ -18,7 +18,7 @@ def test_programs_of_earlier_stages_are_dropped_unless_they_are_small_and_few(
   double(1)
   finished_run.context.models.release()
   assert double._cache_size() == 1
-  monkeypatch.setattr(run_models, limit, 0)
+  monkeypatch.setattr(pure if limit == "SMALL" else run_models, limit, 0)
   monkeypatch.setattr(jax, "clear_caches", double.clear_cache)  # other tests keep their programs
   finished_run.context.models.release()
   assert double._cache_size() == 0

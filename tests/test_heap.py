@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 from pit_jax import heap
+from pit_jax.models import pure
 from pit_jax.run import models
 
 PUBLISHED = ("reward", "judge", "language_judge")  # models of others beside a run's own
@@ -71,7 +72,7 @@ def test_programs_get_pages_that_are_there_and_give_them_back():
   ("size", "device", "beside", "is_kept"),
   [
     (1_000_000, "cpu", "", True),
-    (models.SMALL, "cpu", "", False),
+    (pure.SMALL, "cpu", "", False),
     (1_000_000, "tpu", "", False),
     (1_000_000, "cpu", "reward", False),
     (1_000_000, "cpu", "judge", False),
@@ -82,7 +83,7 @@ def test_processes_of_small_networks_alone_on_cpus_keep_it(size, device, beside,
   mesh = types.SimpleNamespace(devices=mock.Mock(flat=[types.SimpleNamespace(platform=device)]))
   published = {name: object() if name == beside else None for name in PUBLISHED}
   run = types.SimpleNamespace(
-    language=types.SimpleNamespace(size=size),
+    language=types.SimpleNamespace(is_small=size < pure.SMALL),
     inference=types.SimpleNamespace(mesh=mesh),
     **published,
   )

@@ -11,7 +11,7 @@ import tiny_run
 from pit_jax import types
 from pit_jax.exchange import families
 from pit_jax.recipes import pit, recipe
-from pit_jax.run import abstract, memory, origin
+from pit_jax.run import abstract, kinds, memory, origin
 from pit_jax.stages import programs
 from pit_jax.tools.plan import planning, stages
 
@@ -55,6 +55,21 @@ def test_a_step_of_packed_rows_is_compiled_for_their_length(packed_length):
   apart = programs.imitation(arrays((8, 1, 1)), "sft", run.prompt)
   if not packed_length:
     assert made.flops == apart.flops
+
+
+def test_a_stage_that_packs_nothing_is_planned_so_where_its_section_does():
+  """SRT imitates its refinements in DPO's batches."""
+  config = tiny_run.config("srt", tuning__packing=True, tuning__packed_length=96, dpo__batch_size=4)
+  method = recipe.of(config)
+  run = planning.arrays(config, method, jax.devices()[:1], None)
+  made = {}
+  for stage in method.stages(config):
+    if stage.section == "tuning":
+      ((make, *asked),) = kinds.kind_of(method, config, stage).programs(run, stage)
+      made[stage.name] = make(run, *asked).arguments[2]
+  apart = made.pop("srt_sft")
+  assert isinstance(apart, types.Demonstrations) and len(apart.prompts.tokens) == 4
+  assert made and all(batch.tokens.shape[1] == 96 for batch in made.values())
 
 
 def test_a_published_reward_model_counts_as_large_as_it_is(tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 
 from pit_jax import types
 
-LEVELS = 4  # widths of a column, at most, that batches of like length are padded to
+# Widths of a column, at most, that batches of like length are padded to; and sizes of a batch.
+LEVELS = 4
 
 
 def bucket(length: int) -> int:
@@ -35,8 +36,8 @@ def level(length: int, widest: int) -> int:
   return min(-(-max(length, 1) // quarter) * quarter, widest)
 
 
-def filled(rows: int, size: int, parts: int) -> int:
-  """Returns the quarter of a batch, rounded up, that so many rows fill, at least one.
+def rows_of_batch(rows: int, size: int, parts: int) -> int:
+  """Returns how many rows the fewest quarters of a batch have that hold so many, at most a whole.
 
   Args:
     rows: those there are.

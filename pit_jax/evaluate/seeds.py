@@ -151,6 +151,12 @@ def _counted(counts: Iterable[Mapping | None]) -> dict:
   return dict(sum(map(collections.Counter, counts), collections.Counter()))
 
 
+def _shared(counts: Iterable[Mapping]) -> dict:
+  """Returns the mean of counts by kind, rounded; those that a seed lacks are 0 there."""
+  every = list(counts)
+  return {kind: round(count / len(every)) for kind, count in _counted(every).items()}
+
+
 def _system(records: Sequence[Mapping]) -> dict:
   """Averages a system's figures, and where all seeds have them the shares of its checks."""
   checks = [record.get("checks") for record in records]
@@ -225,6 +231,8 @@ def _mean_row(rows: Sequence[Mapping], keys: Sequence[str], prompts: Sequence[Ha
   for counts in BY_KIND:
     if any(counts in row for row in rows):
       pooled[counts] = _counted(row.get(counts) for row in rows)
+  if all("by" in row for row in rows):
+    pooled["by"] = _shared(row["by"] for row in rows)
   if all("parts" in row for row in rows):
     pooled["parts"] = _mean([row["parts"] for row in rows])
   fields = [field.name for field in dataclasses.fields(metrics.Comparison)]

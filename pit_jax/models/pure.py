@@ -36,7 +36,7 @@ class PureModel:
 
   @property
   def is_small(self) -> bool:
-    """Whether it has fewer than SMALL parameters, of which compiling takes longer than computing."""
+    """Whether it is so small that programs of it take longer to compile than to run for a while."""
     return self.size < SMALL
 
 

@@ -2,9 +2,9 @@
 
 A step takes one token of every row, or, where there are drafts, as many as are kept of those that
 `speculation` proposes. A row that has ended costs as much as one that goes on. Where lengths
-differ, `shrinking` leaves the ended rows behind whenever they are half of the batch: every size is
-a program of its own, so compiling takes longer, and sampling follows the tokens there are rather
-than the longest response.
+differ, `shrinking` leaves the ended rows behind whenever they are half of the batch, down to
+`fewest`: every size is a program of its own, so compiling takes longer, and sampling follows the
+tokens there are rather than the longest response.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from pit_jax.rollout import decode_state, drawing, prefill, speculation
 from pit_jax.types import Params, Prompts, Responses
 
 FEWEST_ROWS = 8  # no smaller batch is made: its step would take as long, reading the weights
-FEWEST_OF_SMALL = 32  # of a small network, whose steps take less than compiling them for few rows
+FEWEST_OF_SMALL = 32  # of a small network: compiling for fewer takes longer than it saves
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Models at work on any number of rows: batch by batch, one compiled program each, words or ids."""
+"""Models at work on any number of rows: batch by batch, in words or ids."""
 
 import dataclasses
 import itertools
@@ -296,7 +296,8 @@ class Inference:
     # As many rows at work as without samples; a batch divides over the devices.
     size = max(self.batch_size // each // devices, 1) * devices
     if self.by_length:
-      size = padding.filled(min(every, size), size, devices)
+      # The last of several batches is a whole one, whose program is compiled already.
+      size = padding.rows_of_batch(every, size, devices)
     ordered = batches.in_order(record, size, self.by_length)
 
     for batch, rows in ordered:

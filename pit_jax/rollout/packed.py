@@ -59,7 +59,7 @@ def scores(
   for start in range(0, len(rows.tokens), size):
     parts = [column[start : start + size] for column in (rows.tokens, rows.ends)]
     real = len(parts[0])
-    whole = padding.filled(real, size, devices) if by_length else size
+    whole = padding.rows_of_batch(real, size, devices) if by_length else size
     batch = tuple(np.pad(part, ((0, whole - real), (0, 0))) for part in parts)
     every = hosts.fetch(_scorer(model, mesh)(params, *parallel.put_batch(batch, mesh)))
     found.append(every[:real])

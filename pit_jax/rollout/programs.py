@@ -73,6 +73,7 @@ def scoring_of(
 
 @functools.cache
 def logprobs_of(model: pure.PureModel, mesh: jax.sharding.Mesh) -> Callable:
+  """Returns the compiled log-probability of every token; see `scoring.response_logprobs`."""
   return jax.jit(layout.on(mesh, lambda *asked: scoring.response_logprobs(model, *asked)[0]))
 
 

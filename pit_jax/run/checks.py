@@ -144,17 +144,18 @@ def packing(config: ml_collections.ConfigDict, method: kinds.Method, rows: run_r
   Raises:
     ValueError: a section's packed_length is too short; the error says how long it has to be.
   """
-  longest: dict[str, tuple[int, str]] = {}
+  longest: dict[str, tuple[int, int, str]] = {}
   for stage in method.stages(config):
     job = kinds.job_of(config, stage)
     part = rows.fold(kinds.fold_of(config, stage)).rows
     if part and job.get("packing") and job.packed_length:
       form = rows.settings.formats[stage.prompts]
       length = encode.demonstrations(part, form, rows.settings, rows.tokens).longest_row
-      longest[stage.section] = max(longest.get(stage.section, (0, "")), (length, stage.name))
+      found = (length, job.packed_length, stage.name)
+      longest[stage.section] = max(longest.get(stage.section, found), found)
 
-  for section, (length, name) in longest.items():
-    if length > (limit := config[section].packed_length):
+  for section, (length, limit, name) in longest.items():
+    if length > limit:
       raise ValueError(
         f"{section}.packed_length={limit}, and a demonstration has {length} tokens "
         f"in stage {name}; use at least {length}, or 0"

@@ -184,6 +184,11 @@ def _rl_needs(run: abstract.Arrays, stage: kinds.Stage) -> dict[str, dict[str, i
   return {f"sampling of {stage.name}": kept | sampling, f"PPO of {stage.name}": kept | learning}
 
 
+def _sft_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
+  asked = (stage.section, run.prompt_of(stage.prompts), stage.values)
+  return [(programs.imitation, *asked)]
+
+
 def _rl_programs(run: abstract.Arrays, stage: kinds.Stage) -> list[tuple]:
   section = stage.section
   prompt = run.prompt_of(stage.prompts)
@@ -211,7 +216,7 @@ SFT = kinds.Kind(
   cuts=("accumulation",),
   passes=lambda job: BACK,
   needs=_sft_needs,
-  programs=lambda run, stage: [(programs.imitation, stage.section, run.prompt_of(stage.prompts))],
+  programs=_sft_programs,
   problems=supervised_problems,
   figures={"validation/loss": "validation loss", "loss": "loss"},
 )
@@ -221,7 +226,7 @@ PREFERENCE = kinds.Kind(
   cuts=("accumulation",),
   passes=lambda job: 2 * BACK,
   needs=_preference_needs,
-  programs=lambda run, stage: [(programs.preference, stage.section)],
+  programs=lambda run, stage: [(programs.preference, stage.section, stage.values)],
   problems=_labelled_problems,
   curves=("loss", "accuracy"),
   figures=VALIDATED,
@@ -237,8 +242,9 @@ def preference_optimisation(losses: Mapping[str, preference.Loss]) -> kinds.Kind
     return supervised_needs(run, stage, run.language, length, 1)
 
   def step(run, stage):
-    loss = losses[run.config[stage.section].loss]
-    return [(programs.policy_pairs, stage.section, run.prompt_of(stage.prompts), loss)]
+    loss = losses[kinds.job_of(run.config, stage).loss]
+    asked = (stage.section, run.prompt_of(stage.prompts), loss, stage.values)
+    return [(programs.policy_pairs, *asked)]
 
   def passes(job):
     # For its KL an unpaired loss has policy and reference read as many rows again.
@@ -309,7 +315,7 @@ GAP = dataclasses.replace(
   optional={},
   passes=lambda job: 4 * BACK,
   needs=_gap_needs,
-  programs=lambda run, stage: [(programs.gap_order, stage.section)],
+  programs=lambda run, stage: [(programs.gap_order, stage.section, stage.values)],
 )
 RL = kinds.Kind(
   allowed=REINFORCEMENT,

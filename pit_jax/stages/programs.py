@@ -16,6 +16,10 @@ from pit_jax.stages import dpo, objectives, pair_columns, ppo, rl, supervised
 from pit_jax.training import optimizers
 from pit_jax.types import Demonstrations, GapPreferences, Packed, Preferences, Prompts, Responses
 
+Values = tuple[
+  tuple[str, Any], ...
+]  # of a stage's own, for those of its section; see `kinds.Stage`
+
 # Any ids will do: they change no shape.
 STOP_IDS = (1,)
 PAD_ID = 0
@@ -36,9 +40,9 @@ class Program:
   sampled: int = 1  # tokens that are sampled one after the other
 
 
-def imitation(run: abstract.Arrays, section: str, prompt: int) -> Program:
+def imitation(run: abstract.Arrays, section: str, prompt: int, values: Values = ()) -> Program:
   """Returns a step of supervised fine-tuning, on prompts of so many tokens or on packed rows."""
-  job = run.config[section]
+  job = kinds.changed(run.config[section], values)
   length = prompt + run.response
   batch: Demonstrations | Packed
   if job.packing:
@@ -53,9 +57,9 @@ def imitation(run: abstract.Arrays, section: str, prompt: int) -> Program:
   return _training(run, "policy", run.language, objectives.imitation, job, batch, tokens)
 
 
-def preference(run: abstract.Arrays, section: str) -> Program:
+def preference(run: abstract.Arrays, section: str, values: Values = ()) -> Program:
   """Returns a step of reward modelling."""
-  job = run.config[section]
+  job = kinds.changed(run.config[section], values)
   responses = run.rows(Responses, job.batch_size, run.response)
   batch = Preferences(run.rows(Prompts, job.batch_size, run.prompt), responses, responses)
 
@@ -67,10 +71,14 @@ def preference(run: abstract.Arrays, section: str) -> Program:
 
 
 def policy_pairs(
-  run: abstract.Arrays, section: str, prompt: int, loss: preference_losses.Loss
+  run: abstract.Arrays,
+  section: str,
+  prompt: int,
+  loss: preference_losses.Loss,
+  values: Values = (),
 ) -> Program:
   """Returns a step of preference optimisation by a loss, on prompts of so many tokens."""
-  job = run.config[section]
+  job = kinds.changed(run.config[section], values)
   responses = run.rows(Responses, job.batch_size, run.response)
   number = run.array((job.batch_size,), jnp.float32, "batch")
   options = dpo.options_of(job)
@@ -88,9 +96,9 @@ def policy_pairs(
   return _training(run, "policy", run.language, objective, job, batch, tokens, frozen, reads=reads)
 
 
-def gap_order(run: abstract.Arrays, section: str) -> Program:
+def gap_order(run: abstract.Arrays, section: str, values: Values = ()) -> Program:
   """Returns a step of gap reward modelling."""
-  job = run.config[section]
+  job = kinds.changed(run.config[section], values)
   prompt = run.improver_prompt
   prompts = run.rows(Prompts, job.batch_size, prompt)
   responses = run.rows(Responses, job.batch_size, run.response)
@@ -192,13 +200,8 @@ def scoring(run: abstract.Arrays, section: str, prompt: int, model: pure.PureMod
   )
 
 
-def iteration(
-  run: abstract.Arrays, section: str, prompt: int, values: tuple[tuple[str, Any], ...] = ()
-) -> Program:
-  """Returns an iteration of RL on responses after prompts of so many tokens.
-
-  The values are a stage's own; see `kinds.Stage`.
-  """
+def iteration(run: abstract.Arrays, section: str, prompt: int, values: Values = ()) -> Program:
+  """Returns an iteration of RL on responses after prompts of so many tokens."""
   job = kinds.changed(run.config[section], values)
   rows = job.batch_size
   train = run.actors(job)

@@ -17,8 +17,8 @@ from pit_jax.training import optimizers, timing
 from pit_jax.training import step as training_step
 from pit_jax.types import Params
 
-# Up to so many steps of a small network rows are not put together by length: compiling for further
-# widths takes longer than what the padding does.
+# In stages of up to so many steps a small network's rows are not put together by length: compiling
+# for further widths takes longer than what the padding costs.
 FEW_STEPS = 64
 
 
@@ -134,10 +134,9 @@ def batches_of(
   seed = context.seed(name)
   if not job.get("packing"):
     steps = job.steps or batches.count_steps(len(table), job.batch_size, job.epochs)
-    pays = steps > FEW_STEPS or not model.is_small
-    return batches.Batches(
-      table, job.batch_size, seed, by_length=context.config.data.length_buckets and pays
-    )
+    is_worth_it = steps > FEW_STEPS or not model.is_small
+    by_length = context.config.data.length_buckets and is_worth_it
+    return batches.Batches(table, job.batch_size, seed, by_length)
   limits = context.rows.settings
   length = max(limits.max_prompt_length + limits.max_response_length, table.longest_row)
 

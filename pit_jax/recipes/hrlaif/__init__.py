@@ -141,7 +141,7 @@ RECIPE = recipe.Recipe(
   headline=(arms.HYBRID, arms.BASIC),
   page=page.PAGE,
   pooled={
-    "class_labels": seeds.rows("system", "class", "by"),
+    "class_labels": seeds.rows("system", "class"),
     "classes": seeds.rows("system", "class"),
   },
   experiments={"main": main.measure, "length": length.measure, "classes": measure_classes},

@@ -101,9 +101,8 @@ def stages(config: ml_collections.ConfigDict) -> list[kinds.Stage]:
   if config.srt.controls:
     kept = (*kept, "language")
     fold = config.dpo.fold
-    planned.append(
-      kinds.Stage(IMITATED, "tuning", fold=fold, kept=kept, values=imitated_values(config))
-    )
+    own = {"part": "dpo", "values": imitated_values(config)}
+    planned.append(kinds.Stage(IMITATED, "tuning", fold=fold, kept=kept, **own))
     planned.append(kinds.Stage(REDRAWN, "dpo", kept=(*kept, "language")))
   return planned
 
