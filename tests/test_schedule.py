@@ -155,6 +155,13 @@ def test_the_speed_of_a_kind_that_was_measured_is_its_own():
   assert [outlook.place(name) for name in "bx"] == ["[2/3] ", ""]
 
 
+def test_stages_have_as_many_fewer_steps_as_the_last_of_their_kind():
+  work = {"a": ("packed sft", 10, 1.0), "b": ("sft", 8, 1.0), "c": ("packed sft", 6, 2.0)}
+  outlook = timing.Outlook(work)
+  assert outlook.left("a", 2, 1.0, 0.0) == timing.Left(2 + 8 + 6 * 2.0, 0.0, 0.0)
+  assert outlook.left("a", 2, 1.0, 0.0, total=5) == timing.Left(2 + 8 + 3 * 2.0, 0.0, 0.0)
+
+
 def test_the_doctor_says_how_many_steps_a_configuration_makes(tmp_path):
   path, written = tmp_path / "rows.jsonl", tmp_path / "doctor.json"
   rows = ({"prompt": f"question {n}", "chosen": f"a{n}", "rejected": f"b{n}"} for n in range(400))

@@ -77,7 +77,9 @@ def announced(context: contexts.Context) -> contexts.Context:
   """
   rows = {name: len(part) for name, part in context.rows.folds.items()}
   planned = stages(context.config, context.recipe, rows)
-  work = {row.name: (row.kind, row.steps, row.passes * row.batch_size) for row in planned}
+  # How many steps packed rows take is known later, and says nothing of those that are not packed.
+  kind = {row.name: f"packed {row.kind}" if row.is_packed else row.kind for row in planned}
+  work = {row.name: (kind[row.name], row.steps, row.passes * row.batch_size) for row in planned}
   said = [*lines(rows, planned), *_models(context), *asked(context.config, context.recipe, rows)]
   return context.announced(said, work, _evaluation(context))
 

@@ -113,7 +113,8 @@ class Outlook:
   """Estimated time of what is to come, by the speed of the stages that this process has seen.
 
   A stage of a kind that was not seen yet is taken to do its work, and to compile, as fast as the
-  current one.
+  current one. Where one has fewer steps than were planned, since its rows are packed or some were
+  dropped, further ones of its kind are taken to have as many fewer.
 
   Args:
     work: stage → (kind, steps, work of a step in any unit), in the order of the run.
@@ -125,13 +126,16 @@ class Outlook:
     self._evaluation = evaluation
     self._seconds: dict[str, float] = {}  # kind → of a unit of work
     self._compiling: dict[str, float] = {}  # kind → of a stage
+    self._shares: dict[str, float] = {}  # kind → of the steps that were planned, those taken
 
   def place(self, stage: str) -> str:
     """Returns which of the stages this is, as "[2/7] "; "" for one that was not announced."""
     names = list(self._work)
     return f"[{names.index(stage) + 1}/{len(names)}] " if stage in self._work else ""
 
-  def left(self, stage: str, steps: int, seconds: float, compiling: float) -> Left | None:
+  def left(
+    self, stage: str, steps: int, seconds: float, compiling: float, total: int | None = None
+  ) -> Left | None:
     """Returns what is left of the run in a stage, None in one that was not announced.
 
     Args:
@@ -139,19 +143,24 @@ class Outlook:
       steps: those that it has left.
       seconds: what one of them takes, without compiling.
       compiling: seconds that it has compiled for, which is over.
+      total: steps that it takes in all; None: those that were planned.
     """
     if stage not in self._work:
       return None
-    kind, _, each = self._work[stage]
+    kind, planned, each = self._work[stage]
+    self._shares[kind] = (total or planned) / max(planned, 1)
     self._seconds[kind] = speed = seconds / each
     self._compiling[kind] = compiling
     names = list(self._work)
     later = [self._work[name] for name in names[names.index(stage) + 1 :]]
     speeds = [self._seconds.get(other, speed) for other, _, _ in later]
+    counts = [many * self._shares.get(other, 1.0) for other, many, _ in later]
 
     return Left(
       steps * seconds
-      + math.fsum(many * work * s for (_, many, work), s in zip(later, speeds, strict=True)),
+      + math.fsum(
+        many * work * s for many, (_, _, work), s in zip(counts, later, speeds, strict=True)
+      ),
       math.fsum(self._compiling.get(other, compiling) for other, _, _ in later),
       self._evaluation * speed,
     )

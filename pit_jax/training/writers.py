@@ -213,7 +213,7 @@ class Progress:
       return None
     seconds = self._calm_seconds / self._calm_steps if self._calm_steps else 1 / rate
     compiled = compiling.seconds() - self._compiled
-    return self._outlook.left(self._stage, self._steps - step, seconds, compiled)
+    return self._outlook.left(self._stage, self._steps - step, seconds, compiled, total=self._steps)
 
   def _look(self, step: int) -> None:
     """Counts the steps since the last look, if nothing was compiled meanwhile.
