@@ -218,6 +218,21 @@ def test_calls_alternate_and_medians_are_compared(monkeypatch):
   }
 
 
+@pytest.mark.parametrize(
+  "number, words",
+  [
+    (None, "·"),
+    (1.537, "1.54"),
+    (0.0625, "0.0625"),
+    (20, "20.0"),
+    (99.96, "100"),
+    (12_345.6, "12,346"),
+  ],
+)
+def test_slow_rates_have_three_digits(number, words):
+  assert timing.rate(number) == words
+
+
 @compiles
 @pytest.mark.parity
 def test_the_peer_does_the_same_work(directory, tmp_path):

@@ -169,12 +169,12 @@ def _peers(options: argparse.Namespace, sizes: generation.Sizes) -> dict[str, ti
 def _print(result: dict) -> None:
   columns = {
     "case": lambda row: row["name"],
-    "rate": lambda row: f"{row['per_second']:,.0f} {row['unit']}/s",
+    "rate": lambda row: f"{timing.rate(row['per_second'])} {row['unit']}/s",
     "seconds": lambda row: f"{row['seconds']:.3f}",
     "spread": lambda row: f"{row['spread']:.2f}",
     "MFU": lambda row: cells.percent(row["mfu"]),
     "bandwidth": lambda row: cells.percent(row["bandwidth"]),
-    "peer's rate": lambda row: cells.fixed(row.get("peer_per_second"), 0),
+    "peer's rate": lambda row: timing.rate(row.get("peer_per_second")),
     "ratio": lambda row: cells.fixed(row.get("ratio")),
     "peak memory": lambda row: _gib(row.get("peak_bytes")),
     "peer's": lambda row: _gib(row.get("peer_peak_bytes")),

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from pit_jax import costs, progress
+from pit_jax.report import cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +112,15 @@ def _row(
 
 def _rates(row: dict[str, Any]) -> str:
   """Returns how fast a case was, and its peer, in words."""
-  text = f"{row['per_second']:,.0f} {row['unit']}/s"
-  return f"{text}, the peer {row['peer_per_second']:,.0f}" if "ratio" in row else text
+  text = f"{rate(row['per_second'])} {row['unit']}/s"
+  return f"{text}, the peer {rate(row['peer_per_second'])}" if "ratio" in row else text
+
+
+def rate(number: float | int | None) -> str:
+  """Returns a rate in words, with three digits where it has fewer before the point."""
+  if number is None:
+    return cells.BLANK
+  return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}".rstrip(".")
 
 
 def in_own_process(function: Callable, *arguments: Any) -> Any:
