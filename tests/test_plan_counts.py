@@ -59,7 +59,8 @@ def test_a_step_of_packed_rows_is_compiled_for_their_length(packed_length):
 
 def test_a_stage_that_packs_nothing_is_planned_so_where_its_section_does():
   """SRT imitates its refinements in DPO's batches."""
-  config = tiny_run.config("srt", tuning__packing=True, tuning__packed_length=96, dpo__batch_size=4)
+  packed = {"tuning__packing": True, "tuning__packed_length": 96, "dpo__batch_size": 4}
+  config = tiny_run.config("srt", data__max_response_length=80, **packed)
   method = recipe.of(config)
   run = planning.arrays(config, method, jax.devices()[:1], None)
   made = {}

@@ -199,6 +199,7 @@ RECIPE = recipe.Recipe(
   pooled={
     "principles": seeds.rows("model", "principle", "shown"),
     "conflicts": seeds.rows("model"),
+    "conditioning": measures.pool_conditioning,
     "policies": seeds.rows("system", "list"),
     "steering": seeds.rows("principle"),
     "improved": measures.pool_improved,

@@ -195,6 +195,12 @@ def measure_improver(run: Subject) -> dict:
   return found
 
 
+def pool_conditioning(parts: Mapping[int, Mapping], prompts: Sequence) -> dict:
+  """Returns who tells which response is better, the same for all seeds; pairs are each seed's."""
+  del prompts
+  return {"told_by": next(iter(parts.values()))["told_by"]}
+
+
 def pool_improved(parts: Mapping[int, Sequence[Mapping]], prompts: Sequence) -> list[dict]:
   """Returns `improved` of several seeds: means, those of each check among them."""
   pooled = seeds.rows("list", "version")(parts, prompts)
