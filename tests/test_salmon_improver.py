@@ -97,5 +97,6 @@ def test_seeds_are_pooled_and_drawn(improving_run):
   for table in TABLES:
     rows = [[row[0] for row in table(found).rows] for found in ({**results, **alike}, results)]
     assert rows[0] == rows[1] and rows[0]
+  assert alike["conditioning"] == {"told_by": results["conditioning"]["told_by"]}
   checks = results["improved"][1]["checks"]
   assert alike["improved"][1]["checks"] == pytest.approx(checks)
