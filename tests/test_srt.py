@@ -206,7 +206,7 @@ def test_unfiltered_all_refinements_are_preferred(run):
 def test_imitation_takes_the_steps_of_dpo(results):
   assert results["stages"]["srt_sft"]["steps"] == results["stages"]["srt"]["steps"]
   assert dict(arms.imitated_values(config(dpo__epochs=2.0))) == {
-    "steps": 3, "epochs": 2.0, "batch_size": 8,
+    "steps": 3, "epochs": 2.0, "batch_size": 8, "packing": False,
   }  # fmt: skip
 
 
