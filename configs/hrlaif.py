@@ -28,7 +28,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     config.data.held_out = 0.15
     config.sft.batch_size = 16
     config.sft.epochs = 2.0
-    config.rl.steps = 20  # of five arms
+    config.rl.steps = 20  # of five arms, in the time that a tiny size may take
     config.evaluation.prompts = 600
   return config.lock()
 

@@ -41,7 +41,7 @@ def get_config(size: str = "tiny") -> ml_collections.ConfigDict:
     # Were half of them negated, no check were worth anything on average, and a small model would
     # find no direction to begin with.
     config.salmon.negated = 0.25
-    config.rl.steps = 10  # of four policies
+    config.rl.steps = 10  # of four policies, whose reward rose in 8 and hardly after
     config.evaluation.prompts = 384
   return config.lock()
 
